@@ -1,0 +1,21 @@
+"""Errors that a user can cause end in one message and a non-zero exit, without a traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right.
+
+    The message says what is wrong, where (file, key, row, column), what was expected, what was found and what to do.
+    """
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Runs a stage's `main`; a UserError or an OSError (disk full, no permission) ends in its message and exit code 1."""
+    try:
+        main()
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

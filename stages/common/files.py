@@ -1,0 +1,213 @@
+"""The pipeline's files: CSVs and JSON in and out.
+
+Readers check what they read and name file, line and column. Writers go through a temporary file and a rename, so that a
+half-written file is never seen, and write floats with 10 significant digits, so that the same run gives the same bytes
+on every processor.
+"""
+
+import csv
+import json
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from stages.common.errors import UserError
+
+DATA = Path("data")
+METRICS = Path("reports/metrics")
+HISTORY = Path("reports/history")
+TEMPORARY = Path(".tmp")  # ignored by git and DVC, on the same file system as the outputs
+DIGITS = 10  # significant digits of every written float
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set: features (rows x features) and target (rows), both float64; a label is 0 or 1."""
+
+    features: pd.DataFrame
+    target: pd.Series
+
+
+def significant(value: float) -> float:
+    """The float that is written for `value`: rounded to 10 significant digits."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_linear_set(path: Path, features: int | None = None) -> Table:
+    """A CSV with the target in column `y` and one feature in each other column.
+
+    Args:
+        path: the CSV.
+        features: how many features the caller takes; None takes any number.
+
+    Raises:
+        UserError: where the file is not of this form.
+    """
+    return linear_set(read_numbers(path), path, features)
+
+
+def read_clusters(path: Path, features: int | None = None) -> Table:
+    """A CSV with the class in column `label`, two values of which the smaller is class 0, and features in the others.
+
+    Raises:
+        UserError: where the file is not of this form.
+    """
+    return clusters(read_numbers(path), path, features)
+
+
+def linear_set(frame: pd.DataFrame, path: Path, features: int | None = None) -> Table:
+    """The numbers read from `path` as features and target `y`; see `read_linear_set`."""
+    table = _split(path, frame, target="y")
+    _expect_features(path, table, features)
+    return table
+
+
+def clusters(frame: pd.DataFrame, path: Path, features: int | None = None) -> Table:
+    """The numbers read from `path` as features and label 0 or 1; see `read_clusters`."""
+    table = _split(path, frame, target="label")
+    _expect_features(path, table, features)
+    classes = np.unique(table.target)
+    if len(classes) != 2:
+        shown = ", ".join(f"{value:g}" for value in classes[:5]) + (", ..." if len(classes) > 5 else "")
+        raise UserError(f"{path}: column 'label' must hold exactly two classes, found {len(classes)}: {shown}")
+    return Table(table.features, (table.target == classes[1]).astype(float))
+
+
+def read_numbers(path: Path) -> pd.DataFrame:
+    """A CSV of finite numbers with a header; columns in file order.
+
+    A byte order mark, CRLF, quotes, blank lines and spaces around names and numbers are accepted.
+
+    Raises:
+        UserError: naming file, line and column of the first cell that is not a finite number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = _lines(path, stream)
+            header = _checked_header(path, next(lines, (1, []))[1])
+            values = array("d")
+            for row, (line, cells) in enumerate(lines, start=1):
+                values.extend(_checked_numbers(f"{path}: row {row} (line {line})", header, cells))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; `dvc repro` makes it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected text in UTF-8, found a byte that is not ({error.reason}); save it as UTF-8") from None
+    return pd.DataFrame(np.frombuffer(values).reshape(-1, len(header)), columns=header)
+
+
+def _lines(path: Path, stream: Any) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every line that is not blank."""
+    reader = csv.reader(stream, skipinitialspace=True, strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells) or len(cells) > 1:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: expected comma-separated values; {error}") from None
+
+
+def _checked_header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if not names:
+        raise UserError(f"{path}: is empty; expected a line of column names, then one line a row")
+    for position, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(f"{path}: column {position} has no name; give each column a name in the first line")
+        if names.count(name) > 1:
+            raise UserError(f"{path}: column name '{name}' stands {names.count(name)} times; give each column its own")
+    return names
+
+
+def _checked_numbers(where: str, header: list[str], cells: list[str]) -> list[float]:
+    try:
+        numbers = [float(cell) for cell in cells]
+        if len(numbers) == len(header) and all(map(math.isfinite, numbers)):
+            return numbers
+    except ValueError:
+        pass
+    _refuse_row(where, header, cells)
+
+
+def _refuse_row(where: str, header: list[str], cells: list[str]) -> NoReturn:
+    if len(cells) != len(header):
+        expected = f"{len(header)} cells as in the header ({', '.join(header)})"
+        raise UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
+    name, cell = next(pair for pair in zip(header, cells, strict=True) if not _is_finite_number(pair[1]))
+    found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
+    raise UserError(f"{where}, column '{name}': expected a finite number, found {found}; correct or remove the row")
+
+
+def _is_finite_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _split(path: Path, frame: pd.DataFrame, target: str) -> Table:
+    if target not in frame.columns:
+        nearest = get_close_matches(target, [name.lower() for name in frame.columns], n=1)
+        hint = "; names are case-sensitive" if nearest == [target] else ""
+        raise UserError(f"{path}: no column '{target}', found {', '.join(frame.columns)}; name the target '{target}'{hint}")
+    if len(frame) < 2:
+        raise UserError(f"{path}: expected at least 2 rows below the header, found {len(frame)}")
+    features = frame.drop(columns=target)
+    if features.columns.empty:
+        raise UserError(f"{path}: expected at least one feature beside '{target}', found no other column")
+    return Table(features, frame[target])
+
+
+def _expect_features(path: Path, table: Table, expected: int | None) -> None:
+    found = list(table.features.columns)
+    if expected is not None and len(found) != expected:
+        noun = "feature" if expected == 1 else "features"
+        raise UserError(
+            f"{path}: expected {expected} {noun} for this experiment, found {len(found)} ({', '.join(found)});"
+            " remove columns, or use an experiment that takes any number (minibatch, nn, logistic with form: general)"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that an earlier stage wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:
+    """A CSV with 10 significant digits, or with every digit (`exact`) where the numbers are the user's own."""
+    write_text(frame.to_csv(index=False, lineterminator="\n", float_format=None if exact else f"%.{DIGITS}g"), path)
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Strict JSON with floats rounded to 10 significant digits; ValueError on NaN or Infinity."""
+    write_text(json.dumps(_rounded(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def _rounded(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    return significant(content) if isinstance(content, float) else content
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a file whole or not at all."""
+    TEMPORARY.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = TEMPORARY / path.as_posix().replace("/", "-")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,328 @@
+"""The schema of params.yaml, and the only code that reads the file.
+
+One class a group. No key has a default, so that params.yaml shows every setting; unknown keys are refused, so that a
+misspelled one can't go unnoticed; every number has a range.
+"""
+
+from collections.abc import Hashable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from stages.common.errors import UserError
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+
+
+def _number_from_text(value: object) -> object:
+    """A string that spells a number counts as it: DVC writes 0.00001 as 1e-05, which PyYAML reads as a string."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "expected a number")
+    if not isinstance(value, str):
+        return value
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _below_raw(file: str | None) -> str | None:
+    """Accepts a path only if it is a file that really lies below data/raw/, links followed."""
+    if file is None:
+        return None
+    inside = Path(file).resolve().is_relative_to(RAW.resolve()) and not Path(file).is_absolute()
+    if not inside:
+        raise PydanticCustomError("outside_raw", "expected a path below data/raw/, relative to the project")
+    if not Path(file).is_file():
+        raise PydanticCustomError("no_file", "expected a CSV that exists; put it there or correct the name")
+    return file
+
+
+Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Positive = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, gt=0, le=1e9)]
+NonNegative = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, ge=0, le=1e9)]
+Count = Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=100_000_000)]
+Rows = Annotated[int, BeforeValidator(_number_from_text), Field(ge=2, le=10_000_000)]
+Seed = Annotated[int, BeforeValidator(_number_from_text), Field(ge=0, lt=2**32)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+OwnCsv = Annotated[str | None, AfterValidator(_below_raw)]
+
+
+class Group(BaseModel):
+    """A group of params.yaml: all keys needed, no others allowed, nothing changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, group: object) -> object:
+        if isinstance(group, dict):
+            unknown = [key for key in group if key not in cls.model_fields]
+            if unknown:
+                raise PydanticCustomError(
+                    "unknown_key", "{advice}", {"advice": "; ".join(_advice(key, list(cls.model_fields)) for key in unknown)}
+                )
+        return group
+
+
+def _advice(key: object, valid: list[str]) -> str:
+    nearest = get_close_matches(str(key), valid, n=1)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"valid keys are {', '.join(valid)}"
+    return f"unknown key '{key}'; {hint}"
+
+
+# --- data.<data set> -------------------------------------------------------------------------------------------------
+
+
+class Uniform(Group):
+    """Each feature uniform on [low, high)."""
+
+    distribution: Literal["uniform"]
+    low: Number = Field(description="lower end, included")
+    high: Number = Field(description="upper end, excluded")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise PydanticCustomError("range", "expected low below high")
+        return self
+
+
+class Normal(Group):
+    """Each feature normal with this mean and standard deviation."""
+
+    distribution: Literal["normal"]
+    mean: Number
+    sd: Positive
+
+
+class DataSet(Group):
+    """What every data set has."""
+
+    file: OwnCsv = Field(
+        description="null: the data are drawn; a path below data/raw/: that CSV is used and the drawing keys are ignored"
+    )
+    seed: Seed = Field(description="seed of the drawing")
+
+
+class LinearData(DataSet):
+    """rows of y = weights . x + bias + noise."""
+
+    rows: Rows
+    x: Annotated[Uniform | Normal, Field(discriminator="distribution")] = Field(
+        description="distribution of each feature"
+    )
+    weights: Annotated[list[Number], Field(min_length=1, max_length=100)] = Field(description="one a feature")
+    bias: Number
+    noise: NonNegative = Field(description="standard deviation of the normal noise on y")
+
+
+class OneFeatureData(LinearData):
+    """A linear set for experiments that take one feature only."""
+
+    weights: Annotated[list[Number], Field(min_length=1, max_length=1)] = Field(description="one weight: one feature")
+
+
+class ClustersData(DataSet):
+    """Two normal clusters in the plane, class 0 around the first centre, class 1 around the second."""
+
+    rows_per_cluster: Rows
+    centers: Annotated[list[Point], Field(min_length=2, max_length=2)]
+    std: Positive = Field(description="standard deviation in either direction")
+
+
+class Data(Group):
+    line: OneFeatureData
+    noisy_line: OneFeatureData
+    plane: LinearData
+    stream: LinearData
+    clusters: ClustersData
+
+
+# --- train.<experiment> ----------------------------------------------------------------------------------------------
+
+
+class Training(Group):
+    """What every fit has."""
+
+    lr: Positive = Field(description="learning rate")
+    zero_grad: StrictBool = Field(
+        description="false: gradients are never zeroed and add up, which is descent with momentum 1"
+    )
+    stop_below: Positive | None = Field(
+        description="a loss over the whole CSV below this ends the fit, after the update"
+    )
+    dtype: Literal["float64", "float32"]
+    log_every: Count = Field(description="iterations (minibatch: epochs) from one recorded row to the next")
+
+
+class IterativeTraining(Training):
+    """A fit that counts iterations, from a random start."""
+
+    iterations: Count = Field(description="updates, at most")
+    seed: Seed = Field(description="seed of the start")
+
+
+class ManualTraining(IterativeTraining):
+    standardize: StrictBool = Field(description="scale the feature to mean 0 and standard deviation 1 for the fit")
+
+
+class NoisyTraining(IterativeTraining):
+    standardize: StrictBool = Field(description="scale the feature to mean 0 and standard deviation 1 for the fit")
+
+
+class MinibatchTraining(Training):
+    epochs: Count = Field(description="passes over the rows, at most")
+    batch_size: Count = Field(description="rows a batch; the gradient is divided by it, also for a short last batch")
+    seed: Seed = Field(description="seed of the start and of the shuffles")
+    standardize: StrictBool = Field(description="scale each feature to mean 0 and standard deviation 1 for the fit")
+
+
+class NnTraining(IterativeTraining):
+    standardize: StrictBool = Field(description="scale each feature to mean 0 and standard deviation 1 for the fit")
+
+
+class SharedTraining(IterativeTraining):
+    pass
+
+
+class LogisticTraining(Training):
+    """The start is fixed, so there is no seed."""
+
+    iterations: Count = Field(description="updates, at most")
+    loss: Literal["mse", "bce"] = Field(description="mse: squared error of the probability; bce: binary cross-entropy")
+    form: Literal["slope-intercept", "general"] = Field(
+        description="slope-intercept: sigmoid(w*x + b - y), two features; general: sigmoid(w1*x1 + ... + b)"
+    )
+    standardize: StrictBool = Field(description="scale each feature to mean 0 and sd 1; only with form: general")
+
+    @model_validator(mode="after")
+    def _standardize_needs_general(self) -> Self:
+        if self.standardize and self.form != "general":
+            raise PydanticCustomError(
+                "standardize",
+                "standardize: true needs form: general; with the coefficient of y fixed at -1, a fit on scaled features"
+                " has no equivalent in the CSV's units",
+            )
+        return self
+
+
+class Train(Group):
+    manual: ManualTraining
+    noisy: NoisyTraining
+    minibatch: MinibatchTraining
+    nn: NnTraining
+    shared: SharedTraining
+    logistic: LogisticTraining
+
+
+# --- the whole file --------------------------------------------------------------------------------------------------
+
+
+class Replicate(Group):
+    """The seeded repetitions of every experiment."""
+
+    count: Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=1_000_000)]
+    seed: Seed
+
+
+class Params(Group):
+    """All of params.yaml."""
+
+    data: Data
+    train: Train
+    replicate: Replicate
+
+
+G = TypeVar("G", bound=Group)
+
+
+def load_params() -> Params:
+    """All of params.yaml.
+
+    Raises:
+        UserError: naming every key that is unknown, missing, of the wrong type or out of range.
+    """
+    return _validated(_read(), Params, where=())
+
+
+def load_group(name: str, model: type[G]) -> G:
+    """One group of params.yaml, for example `load_group("train.nn", NnTraining)`; the others are not looked at.
+
+    Raises:
+        UserError: as `load_params`.
+    """
+    where: tuple[str, ...] = ()
+    tree = _read()
+    for part in name.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            keys = list(tree) if isinstance(tree, dict) else []
+            nearest = get_close_matches(part, [str(key) for key in keys], n=1)
+            hint = f" (there is '{nearest[0]}')" if nearest else ""
+            raise UserError(f"{PARAMS}: group '{name}' is missing{hint}; README.md shows every group")
+        where, tree = (*where, part), tree[part]
+    return _validated(tree, model, where)
+
+
+def _read() -> Any:
+    try:
+        tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{PARAMS}: not found in {Path.cwd()}; run from the project's top folder") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{PARAMS}: can't be read as YAML: {error}") from None
+    if tree is None:
+        raise UserError(f"{PARAMS}: is empty; expected the groups {', '.join(Params.model_fields)}")
+    return tree
+
+
+def _validated(tree: Any, model: type[G], where: tuple[str, ...]) -> G:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(details, tree, where) for details in error.errors()]
+    found = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    raise UserError("\n  ".join([f"{PARAMS}: {found}; nothing was run", *problems]))
+
+
+def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
+    """One line: the key's full name, what was expected, what was found."""
+    key = ".".join(str(part) for part in (*where, *_path_in_file(details["loc"], tree))) or "the whole file"
+    if details["type"] == "missing":
+        return f"{key}: missing key"
+    if details["type"] in ("unknown_key", "standardize"):
+        return f"{key}: {details['msg']}"
+    expected = details["msg"].replace("Input should be", "expected").replace("expected greater", "expected a number greater")
+    found = repr(details["input"])
+    return f"{key}: {expected}, found {found if len(found) <= 60 else found[:57] + '...'}"
+
+
+def _path_in_file(loc: tuple[int | str, ...], tree: Any) -> list[Hashable]:
+    """pydantic's location without the tags that it adds for a choice of models, as in data.line.x.uniform.low."""
+    path: list[Hashable] = []
+    for depth, part in enumerate(loc):
+        is_tag = isinstance(tree, dict) and part not in tree and depth < len(loc) - 1
+        if is_tag:
+            continue
+        path.append(part)
+        if isinstance(tree, dict):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+    return path

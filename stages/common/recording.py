@@ -1,0 +1,177 @@
+"""What the six fits share around their loops: the rows they record, and when they end.
+
+The loops themselves are not shared: they are what the articles are about.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stages.common.errors import UserError
+from stages.common.files import HISTORY, METRICS, write_csv, write_json
+from stages.common.params import Training
+from stages.common.scaling import Scaling
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (w, b) -> the loss over the whole CSV
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found, in the CSV's units.
+
+    Attributes:
+        history: columns `iteration`, `loss` (over the whole CSV) and the parameters; row k is the state before update k;
+            the first row is the start, the last row the final state.
+        stopped: `iterations`, `loss` or `diverged`.
+        stop_loss: the loss below `stop_below`, seen before the last update; None where it did not stop on the loss.
+    """
+
+    history: pd.DataFrame
+    stopped: str
+    stop_loss: float | None
+
+    def parameters(self) -> dict[str, float]:
+        """The fitted weights and b."""
+        return _parameters(self.history.iloc[-1])
+
+    def metrics(self) -> dict[str, object]:
+        """The content of reports/metrics/<experiment>.json."""
+        first, last = self.history.iloc[0], self.history.iloc[-1]
+        stop = {} if self.stop_loss is None else {"stop_loss": self.stop_loss}
+        return {
+            "fitted": self.parameters(),
+            "initial": _parameters(first),
+            "loss": float(last["loss"]),
+            "iterations": int(last["iteration"]),
+            "stopped": self.stopped,
+            **stop,
+        }
+
+
+def _parameters(row: pd.Series) -> dict[str, float]:
+    """The weights and b, which stand in the columns after the loss."""
+    return {str(name): float(value) for name, value in row.loc["loss":].iloc[1:].items()}
+
+
+class Recorder:
+    """Counts a fit's iterations, records rows of its history, and ends it on `stop_below` or when it diverges.
+
+    A loop reads:
+
+        for iteration in recorder.iterations():
+            ...loss of (w, b)...
+            recorder.observe(w, b, loss)
+            ...update of w and b...
+        return recorder.finish(w, b)
+
+    `iterations` ends after the update of the iteration whose observation called for it, as the articles' programs do.
+    """
+
+    def __init__(self, loss_of_all: Loss, target: Tensor, settings: Training, iterations: int, scaling: Scaling) -> None:
+        self._loss_of_all = loss_of_all
+        self._decimals = _loss_decimals(target)
+        self._log_every = settings.log_every
+        self._stop_below = settings.stop_below
+        self._limit = iterations
+        self._scaling = scaling
+        self._updates = 0
+        self._rows: list[list[float]] = []  # iteration, loss, parameters in the CSV's units
+        self._unproved: list[tuple[int, Tensor, Tensor]] = []  # states since the last one whose loss is known to be finite
+        self._proved: list[float] | None = None  # the row of that last one
+        self._stopped: str | None = None
+        self._stop_loss: float | None = None
+
+    def iterations(self) -> Iterator[int]:
+        """Counts from 0 until the limit, the stop or divergence; shows progress in a terminal, not in a log."""
+        for iteration in tqdm(range(self._limit), disable=None, delay=1, leave=False):
+            yield iteration
+            self._updates = iteration + 1
+            if self._stopped is not None:
+                return
+
+    def observe(self, w: Tensor, b: Tensor, loss: Tensor | None = None) -> None:
+        """Sees the state before an update.
+
+        Args:
+            w, b: the parameters, of the shapes that the loss over the whole CSV takes.
+            loss: that loss where the loop has it at hand; else it is computed at the recorded rows only.
+        """
+        due = self._updates % self._log_every == 0
+        self._unproved.append((self._updates, w.detach().clone(), b.detach().clone()))
+        if not (w.isfinite().all() and b.isfinite().all()):
+            self._stopped = "diverged"
+        elif loss is not None or due:
+            self._examine(self._row(self._updates, w, b, loss), due)
+
+    def _examine(self, row: list[float], due: bool) -> None:
+        if not _is_finite(row):
+            self._stopped = "diverged"
+            return
+        self._unproved.clear()
+        self._proved = row
+        loss = row[1]
+        if self._stop_below is not None and loss < self._stop_below:
+            self._stopped, self._stop_loss = "loss", loss
+        if due or self._stopped == "loss":
+            self._rows.append(row)
+
+    def finish(self, w: Tensor, b: Tensor) -> Fit:
+        """Adds the final state: the last one in which parameters and loss are finite.
+
+        Raises:
+            UserError: where not even the start has a finite loss.
+        """
+        if self._stopped != "diverged":
+            self._unproved.append((self._updates, w.detach().clone(), b.detach().clone()))
+        last = self._last_finite_row()
+        if last is None:
+            raise UserError(
+                "the loss at the start is not a finite number: the data's values are too large to be squared;"
+                " scale them, or set standardize: true"
+            )
+        if last[0] < self._updates or self._stopped == "diverged":
+            self._stopped, self._stop_loss = "diverged", None
+        if not self._rows or self._rows[-1][0] != last[0]:
+            self._rows.append(last)
+        return Fit(self._history(w.numel()), self._stopped or "iterations", self._stop_loss)
+
+    def _last_finite_row(self) -> list[float] | None:
+        for iteration, w, b in reversed(self._unproved):
+            row = self._row(iteration, w, b)
+            if _is_finite(row):
+                return row
+        return self._proved
+
+    def _row(self, iteration: int, w: Tensor, b: Tensor, loss: Tensor | None = None) -> list[float]:
+        if loss is None:
+            with torch.no_grad():
+                loss = self._loss_of_all(w, b)
+        return [iteration, round(loss.item(), self._decimals) if loss.isfinite() else math.nan, *self._scaling.in_csv_units(w, b)]
+
+    def _history(self, weights: int) -> pd.DataFrame:
+        names = ["w"] if weights == 1 else [f"w{j}" for j in range(1, weights + 1)]
+        return pd.DataFrame(self._rows, columns=["iteration", "loss", *names, "b"]).astype({"iteration": int})
+
+
+def _is_finite(row: list[float]) -> bool:
+    return all(map(math.isfinite, row))
+
+
+def _loss_decimals(target: Tensor) -> int:
+    """Decimals that a loss is rounded to: about 1e-16 of the target's mean square, below which it is rounding residue."""
+    mean_square = (target.double() ** 2).mean().item()
+    if not 0 < mean_square < math.inf:
+        return 16
+    return 16 - math.floor(math.log10(mean_square))
+
+
+def write_fit(experiment: str, fit: Fit, **more_metrics: float) -> None:
+    """Writes reports/history/<experiment>.csv and reports/metrics/<experiment>.json."""
+    write_csv(fit.history, HISTORY / f"{experiment}.csv")
+    write_json({**fit.metrics(), **more_metrics}, METRICS / f"{experiment}.json")
+

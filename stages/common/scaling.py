@@ -1,0 +1,60 @@
+"""Standardises features for a fit and maps what was fitted back to the CSV's units."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stages.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """x' = (x - mean) / sd, feature by feature; mean 0 and sd 1 leave the features as they are.
+
+    Attributes:
+        mean: (features,), in the CSV's units.
+        sd: (features,), population standard deviation, in the CSV's units.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    @classmethod
+    def none(cls, features: Tensor) -> Self:
+        """Leaves features (rows x features) in the CSV's units."""
+        return cls(torch.zeros_like(features[0]), torch.ones_like(features[0]))
+
+    @classmethod
+    def standard(cls, features: Tensor) -> Self:
+        """Scales each column of features (rows x features) to mean 0 and standard deviation 1.
+
+        Raises:
+            UserError: where a column is constant, or so large or small that its spread can't be computed.
+        """
+        mean = features.mean(dim=0)
+        sd = features.std(dim=0, correction=0)
+        for column, values in enumerate(features.T, start=1):
+            spread = sd[column - 1]
+            if values.min() == values.max() or not (torch.isfinite(spread) and torch.isfinite(1 / spread)):
+                raise UserError(
+                    f"standardize: feature {column} can't be scaled: expected values that differ, with a finite standard"
+                    f" deviation, found {values.min():g} to {values.max():g}; remove the column or set standardize: false"
+                )
+        return cls(mean, sd)
+
+    @classmethod
+    def of(cls, features: Tensor, *, standardize: bool) -> Self:
+        """The scaling that the setting `standardize` asks for."""
+        return cls.standard(features) if standardize else cls.none(features)
+
+    def apply(self, features: Tensor) -> Tensor:
+        """The scaled features, (rows x features)."""
+        return (features - self.mean) / self.sd
+
+    def in_csv_units(self, w: Tensor, b: Tensor) -> list[float]:
+        """w_j = w'_j / sd_j and b = b' - sum_j w'_j mean_j / sd_j, as floats: the weights, then b."""
+        weights = w.detach().flatten().double() / self.sd
+        bias = b.detach().flatten().double() - (weights * self.mean).sum()
+        return [*weights.tolist(), bias.item()]

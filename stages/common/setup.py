@@ -1,0 +1,37 @@
+"""What the training stages do before their loops: one deterministic thread, tensors from a table, reproducible starts."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from stages.common.files import Table, significant
+
+
+def use_one_deterministic_thread() -> None:
+    """Sums on several threads would depend on how many there are."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def as_tensors(table: Table) -> tuple[Tensor, Tensor]:
+    """features (rows x features) and target (rows,), both float64."""
+    return torch.tensor(table.features.to_numpy()), torch.tensor(table.target.to_numpy())
+
+
+def rounded_start(values: Tensor) -> Tensor:
+    """A drawn start, rounded to the 10 significant digits that the files show: they hold exactly what was computed with."""
+    return torch.tensor([significant(value) for value in values.flatten().tolist()], dtype=values.dtype).reshape(values.shape)
+
+
+def linear_layer(features: int, dtype: torch.dtype, generator: torch.Generator) -> torch.nn.Linear:
+    """A layer to one output as torch.nn.Linear starts it, weight and bias uniform on +-1/sqrt(features), but drawn with
+    the caller's generator instead of the global one, in float64, and rounded.
+    """
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, features, 1, dtype=dtype)
+    bound = 1 / math.sqrt(features)
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            uniform = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(rounded_start(bound * (2 * uniform - 1)))
+    return layer
