@@ -7,6 +7,7 @@ run  python -m stages.generate_data line
 
 import argparse
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,7 @@ from stages.common.files import DATA, clusters, linear_set, read_numbers, write_
 from stages.common.params import ClustersData, Data, DataSet, LinearData, load_group
 from stages.common.sampling import draw_clusters, draw_linear_set
 
-MODELS: dict[str, type[DataSet]] = {
-    name: field.annotation for name, field in Data.model_fields.items() if field.annotation is not None
-}
+MODELS: dict[str, type[DataSet]] = {name: get_type_hints(Data)[name] for name in Data.model_fields}
 
 
 def draw(settings: DataSet) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 After the second program of "pytorch 基础用法：线性回归和逻辑回归" (undated). Its form is `slope-intercept`:
 z = w*x + b - y, so that the boundary is the line y = w*x + b; `general` is z = w1*x1 + ... + b. Its loss is `mse`:
-mean((P - label)^2); `bce` is the binary cross-entropy -mean(log P(label)). With `zero_grad: false`, as published, gradients
-add up. The loop stops after the update of the first iteration whose loss is below `stop_below`.
+mean((P - label)^2); `bce` is the binary cross-entropy -mean(log P(label)). With `zero_grad: false`, as published,
+gradients add up. The loop stops after the update of the first iteration whose loss is below `stop_below`.
 
 in   data/clusters.csv; params.yaml: train.logistic
 out  reports/metrics/logistic.json, reports/history/logistic.csv

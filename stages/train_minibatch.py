@@ -1,7 +1,7 @@
 """Linear regression from scratch on mini-batches: y_hat = X w + b, loss of a row = (y_hat - y)^2 / 2.
 
-After "动手学深度学习3-从零开始完成线性回归" (2019-10-31): the rows are shuffled every epoch and read in batches; the batch's
-losses are summed and p <- p - lr * p.grad / batch_size. A short last batch is divided by batch_size as well.
+After "动手学深度学习3-从零开始完成线性回归" (2019-10-31): the rows are shuffled every epoch and read in batches; the
+batch's losses are summed and p <- p - lr * p.grad / batch_size. A short last batch is divided by batch_size as well.
 
 in   data/plane.csv; params.yaml: train.minibatch
 out  reports/metrics/minibatch.json, reports/history/minibatch.csv
@@ -37,7 +37,7 @@ def sgd(parameters: Iterable[Tensor], lr: float, batch_size: int) -> None:
     """p <- p - lr * p.grad / batch_size, in place."""
     with torch.no_grad():
         for p in parameters:
-            p -= lr * p.grad / batch_size
+            p.sub_(lr * p.grad / batch_size)
 
 
 def shuffled_batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """One torch.nn.Linear layer, one row a step: y_hat = x w + b, loss = (y_hat - y)^2 of that row, torch.optim.SGD.
 
-After the first program of "Pytorch 拟合多项式的例子" (2022-06-26). The article draws a fresh point every iteration; here
-iteration k takes row k of the CSV, in order, and starts again at the top when the iterations exceed the rows.
+After the first program of "Pytorch 拟合多项式的例子" (2022-06-26). The article draws a fresh point every iteration;
+here iteration k takes row k of the CSV, in order, and starts again at the top when the iterations exceed the rows.
 
 in   data/stream.csv; params.yaml: train.nn
 out  reports/metrics/nn.json, reports/history/nn.csv

@@ -1,7 +1,7 @@
 """Noisy linear regression with an early stop: y_hat = w*x + b, loss = mean((y - y_hat)^2 / 2), p <- p - lr * p.grad.
 
-After "pytorch 基础用法：线性回归和逻辑回归" (undated). With `zero_grad: false`, as published, autograd adds each gradient g
-to the ones before, so that the update is v <- v + g, p <- p - lr*v: descent with a momentum of 1.
+After "pytorch 基础用法：线性回归和逻辑回归" (undated). With `zero_grad: false`, as published, autograd adds each
+gradient g to the ones before, so that the update is v <- v + g, p <- p - lr*v: descent with a momentum of 1.
 The loop stops after the update of the first iteration whose loss is below `stop_below`.
 
 in   data/noisy_line.csv; params.yaml: train.noisy

@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a stage's `main`; a UserError or an OSError (disk full, no permission) ends in its message and exit code 1."""
+    """Runs a stage's `main`; a UserError or OSError (disk full, no permission) ends in its message and exit code 1."""
     try:
         main()
     except (UserError, OSError) as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +101,9 @@ def read_numbers(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `dvc repro` makes it") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected text in UTF-8, found a byte that is not ({error.reason}); save it as UTF-8") from None
+        raise UserError(
+            f"{path}: expected text in UTF-8, found a byte that is not ({error.reason}); save it as UTF-8"
+        ) from None
     return pd.DataFrame(np.frombuffer(values).reshape(-1, len(header)), columns=header)
 
 
@@ -135,16 +137,16 @@ def _checked_numbers(where: str, header: list[str], cells: list[str]) -> list[fl
             return numbers
     except ValueError:
         pass
-    _refuse_row(where, header, cells)
+    raise _row_error(where, header, cells)
 
 
-def _refuse_row(where: str, header: list[str], cells: list[str]) -> NoReturn:
+def _row_error(where: str, header: list[str], cells: list[str]) -> UserError:
     if len(cells) != len(header):
         expected = f"{len(header)} cells as in the header ({', '.join(header)})"
-        raise UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
+        return UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
     name, cell = next(pair for pair in zip(header, cells, strict=True) if not _is_finite_number(pair[1]))
     found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
-    raise UserError(f"{where}, column '{name}': expected a finite number, found {found}; correct or remove the row")
+    return UserError(f"{where}, column '{name}': expected a finite number, found {found}; correct or remove the row")
 
 
 def _is_finite_number(cell: str) -> bool:
@@ -158,7 +160,9 @@ def _split(path: Path, frame: pd.DataFrame, target: str) -> Table:
     if target not in frame.columns:
         nearest = get_close_matches(target, [name.lower() for name in frame.columns], n=1)
         hint = "; names are case-sensitive" if nearest == [target] else ""
-        raise UserError(f"{path}: no column '{target}', found {', '.join(frame.columns)}; name the target '{target}'{hint}")
+        raise UserError(
+            f"{path}: no column '{target}', found {', '.join(frame.columns)}; name the target '{target}'{hint}"
+        )
     if len(frame) < 2:
         raise UserError(f"{path}: expected at least 2 rows below the header, found {len(frame)}")
     features = frame.drop(columns=target)

@@ -76,7 +76,9 @@ class Group(BaseModel):
             unknown = [key for key in group if key not in cls.model_fields]
             if unknown:
                 raise PydanticCustomError(
-                    "unknown_key", "{advice}", {"advice": "; ".join(_advice(key, list(cls.model_fields)) for key in unknown)}
+                    "unknown_key",
+                    "{advice}",
+                    {"advice": "; ".join(_advice(key, list(cls.model_fields)) for key in unknown)},
                 )
         return group
 
@@ -116,7 +118,7 @@ class DataSet(Group):
     """What every data set has."""
 
     file: OwnCsv = Field(
-        description="null: the data are drawn; a path below data/raw/: that CSV is used and the drawing keys are ignored"
+        description="null: the data are drawn; a path below data/raw/: that CSV is used, the drawing keys are ignored"
     )
     seed: Seed = Field(description="seed of the drawing")
 
@@ -303,26 +305,28 @@ def _validated(tree: Any, model: type[G], where: tuple[str, ...]) -> G:
 
 def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
     """One line: the key's full name, what was expected, what was found."""
-    key = ".".join(str(part) for part in (*where, *_path_in_file(details["loc"], tree))) or "the whole file"
+    key = ".".join(str(part) for part in (*where, *_path_in_file(details, tree))) or "the whole file"
     if details["type"] == "missing":
-        return f"{key}: missing key"
+        return f"{key}: missing key; every key must be there (`git diff {PARAMS}` shows what was removed)"
     if details["type"] in ("unknown_key", "standardize"):
         return f"{key}: {details['msg']}"
-    expected = details["msg"].replace("Input should be", "expected").replace("expected greater", "expected a number greater")
+    expected = (
+        details["msg"].replace("Input should be", "expected").replace("expected greater", "expected a number greater")
+    )
     found = repr(details["input"])
     return f"{key}: {expected}, found {found if len(found) <= 60 else found[:57] + '...'}"
 
 
-def _path_in_file(loc: tuple[int | str, ...], tree: Any) -> list[Hashable]:
+def _path_in_file(details: ErrorDetails, tree: Any) -> list[Hashable]:
     """pydantic's location without the tags that it adds for a choice of models, as in data.line.x.uniform.low."""
     path: list[Hashable] = []
-    for depth, part in enumerate(loc):
-        is_tag = isinstance(tree, dict) and part not in tree and depth < len(loc) - 1
-        if is_tag:
-            continue
-        path.append(part)
+    for part in details["loc"]:
         if isinstance(tree, dict):
+            is_tag = part not in tree and details["type"] != "missing"
+            if is_tag:
+                continue
             tree = tree.get(part)
         elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
             tree = tree[part]
+        path.append(part)
     return path

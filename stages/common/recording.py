@@ -25,8 +25,8 @@ class Fit:
     """What a fit found, in the CSV's units.
 
     Attributes:
-        history: columns `iteration`, `loss` (over the whole CSV) and the parameters; row k is the state before update k;
-            the first row is the start, the last row the final state.
+        history: columns `iteration`, `loss` (over the whole CSV) and the parameters; iteration k is the state
+            before update k; the first row is the start, the last row the final state.
         stopped: `iterations`, `loss` or `diverged`.
         stop_loss: the loss below `stop_below`, seen before the last update; None where it did not stop on the loss.
     """
@@ -72,7 +72,9 @@ class Recorder:
     `iterations` ends after the update of the iteration whose observation called for it, as the articles' programs do.
     """
 
-    def __init__(self, loss_of_all: Loss, target: Tensor, settings: Training, iterations: int, scaling: Scaling) -> None:
+    def __init__(
+        self, loss_of_all: Loss, target: Tensor, settings: Training, iterations: int, scaling: Scaling
+    ) -> None:
         self._loss_of_all = loss_of_all
         self._decimals = _loss_decimals(target)
         self._log_every = settings.log_every
@@ -81,8 +83,8 @@ class Recorder:
         self._scaling = scaling
         self._updates = 0
         self._rows: list[list[float]] = []  # iteration, loss, parameters in the CSV's units
-        self._unproved: list[tuple[int, Tensor, Tensor]] = []  # states since the last one whose loss is known to be finite
-        self._proved: list[float] | None = None  # the row of that last one
+        self._last_finite: list[float] | None = None  # the newest row known to be finite
+        self._since: list[tuple[int, Tensor, Tensor]] = []  # the states after it: iteration, w, b
         self._stopped: str | None = None
         self._stop_loss: float | None = None
 
@@ -98,11 +100,12 @@ class Recorder:
         """Sees the state before an update.
 
         Args:
-            w, b: the parameters, of the shapes that the loss over the whole CSV takes.
+            w: the weights, of the shape that the loss over the whole CSV takes.
+            b: the bias, likewise.
             loss: that loss where the loop has it at hand; else it is computed at the recorded rows only.
         """
         due = self._updates % self._log_every == 0
-        self._unproved.append((self._updates, w.detach().clone(), b.detach().clone()))
+        self._since.append((self._updates, w.detach().clone(), b.detach().clone()))
         if not (w.isfinite().all() and b.isfinite().all()):
             self._stopped = "diverged"
         elif loss is not None or due:
@@ -112,8 +115,8 @@ class Recorder:
         if not _is_finite(row):
             self._stopped = "diverged"
             return
-        self._unproved.clear()
-        self._proved = row
+        self._since.clear()
+        self._last_finite = row
         loss = row[1]
         if self._stop_below is not None and loss < self._stop_below:
             self._stopped, self._stop_loss = "loss", loss
@@ -127,7 +130,7 @@ class Recorder:
             UserError: where not even the start has a finite loss.
         """
         if self._stopped != "diverged":
-            self._unproved.append((self._updates, w.detach().clone(), b.detach().clone()))
+            self._since.append((self._updates, w.detach().clone(), b.detach().clone()))
         last = self._last_finite_row()
         if last is None:
             raise UserError(
@@ -141,17 +144,21 @@ class Recorder:
         return Fit(self._history(w.numel()), self._stopped or "iterations", self._stop_loss)
 
     def _last_finite_row(self) -> list[float] | None:
-        for iteration, w, b in reversed(self._unproved):
+        for iteration, w, b in reversed(self._since):
             row = self._row(iteration, w, b)
             if _is_finite(row):
                 return row
-        return self._proved
+        return self._last_finite
 
     def _row(self, iteration: int, w: Tensor, b: Tensor, loss: Tensor | None = None) -> list[float]:
         if loss is None:
             with torch.no_grad():
                 loss = self._loss_of_all(w, b)
-        return [iteration, round(loss.item(), self._decimals) if loss.isfinite() else math.nan, *self._scaling.in_csv_units(w, b)]
+        return [
+            iteration,
+            round(loss.item(), self._decimals) if loss.isfinite() else math.nan,
+            *self._scaling.in_csv_units(w, b),
+        ]
 
     def _history(self, weights: int) -> pd.DataFrame:
         names = ["w"] if weights == 1 else [f"w{j}" for j in range(1, weights + 1)]
@@ -163,7 +170,7 @@ def _is_finite(row: list[float]) -> bool:
 
 
 def _loss_decimals(target: Tensor) -> int:
-    """Decimals that a loss is rounded to: about 1e-16 of the target's mean square, below which it is rounding residue."""
+    """Decimals that a loss is rounded to: about 1e-16 of the target's mean square, the residue of rounding."""
     mean_square = (target.double() ** 2).mean().item()
     if not 0 < mean_square < math.inf:
         return 16
@@ -174,4 +181,3 @@ def write_fit(experiment: str, fit: Fit, **more_metrics: float) -> None:
     """Writes reports/history/<experiment>.csv and reports/metrics/<experiment>.json."""
     write_csv(fit.history, HISTORY / f"{experiment}.csv")
     write_json({**fit.metrics(), **more_metrics}, METRICS / f"{experiment}.json")
-

@@ -14,7 +14,7 @@ _to_significant = np.vectorize(significant, otypes=[float])
 
 
 def draw_linear_set(settings: LinearData, generator: np.random.Generator) -> pd.DataFrame:
-    """rows of y = sum_j weights[j] * x_j + bias + noise.
+    """Rows of y = sum_j weights[j] * x_j + bias + noise.
 
     Returns:
         Columns `x` (one feature) or `x1`, `x2`, ..., then `y`.

@@ -39,8 +39,9 @@ class Scaling:
             spread = sd[column - 1]
             if values.min() == values.max() or not (torch.isfinite(spread) and torch.isfinite(1 / spread)):
                 raise UserError(
-                    f"standardize: feature {column} can't be scaled: expected values that differ, with a finite standard"
-                    f" deviation, found {values.min():g} to {values.max():g}; remove the column or set standardize: false"
+                    f"standardize: feature {column} can't be scaled: expected values that differ, with a finite"
+                    f" standard deviation, found {values.min():g} to {values.max():g}; remove the column, or set"
+                    " standardize: false"
                 )
         return cls(mean, sd)
 

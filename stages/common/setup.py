@@ -1,4 +1,4 @@
-"""What the training stages do before their loops: one deterministic thread, tensors from a table, reproducible starts."""
+"""What training stages do before their loops: one deterministic thread, tensors of the data, reproducible starts."""
 
 import math
 
@@ -20,15 +20,17 @@ def as_tensors(table: Table) -> tuple[Tensor, Tensor]:
 
 
 def rounded_start(values: Tensor) -> Tensor:
-    """A drawn start, rounded to the 10 significant digits that the files show: they hold exactly what was computed with."""
-    return torch.tensor([significant(value) for value in values.flatten().tolist()], dtype=values.dtype).reshape(values.shape)
+    """A drawn start, rounded to the 10 significant digits of the files: they hold exactly what was computed with."""
+    return torch.tensor([significant(value) for value in values.flatten().tolist()], dtype=values.dtype).reshape(
+        values.shape
+    )
 
 
 def linear_layer(features: int, dtype: torch.dtype, generator: torch.Generator) -> torch.nn.Linear:
     """A layer to one output as torch.nn.Linear starts it, weight and bias uniform on +-1/sqrt(features), but drawn with
     the caller's generator instead of the global one, in float64, and rounded.
     """
-    layer = torch.nn.utils.skip_init(torch.nn.Linear, features, 1, dtype=dtype)
+    layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, features, 1, dtype=dtype)
     bound = 1 / math.sqrt(features)
     with torch.no_grad():
         for parameter in (layer.weight, layer.bias):
