@@ -1,0 +1,242 @@
+"""All drawing: the loss curve and the data with the fitted line or boundary, as SVG.
+
+A figure's colours are written as CSS variables with the light colours as their fallback, so that it turns dark with
+the page or the reader's system. The moving part of a figure (the line, the dot on the loss curve) has an id, and its
+place at every recorded iteration is returned in the SVG's own units, so that a page can move it without redrawing.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+HOUSE = Path(__file__).with_name("house.mplstyle")
+MAX_POINTS = 1000  # points drawn of a data set; more would only make the file large
+MAX_FRAMES = 500  # recorded iterations drawn, and steps of the slider
+OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
+
+# name: (on light paper, on dark paper). Okabe and Ito's blue, vermillion and orange, lightened for dark paper.
+COLORS = {
+    "ink": ("#1f2328", "#e6edf3"),
+    "axis": ("#6e7781", "#9198a1"),
+    "grid": ("#d8dee4", "#30363d"),
+    "paper": ("#ffffff", "#0d1117"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "red": ("#d55e00", "#ff8f4a"),
+    "orange": ("#e69f00", "#f0c04d"),
+}
+INK, AXIS, BLUE, RED, ORANGE = (COLORS[name][0] for name in ("ink", "axis", "blue", "red", "orange"))
+
+Line = tuple[float, float, float]  # (p, q, r): the points with p*x + q*y + r = 0
+Segment = tuple[float, float, float, float]  # x and y of one end, x and y of the other
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The points of a fit's picture.
+
+    Attributes:
+        x: (rows,), on the horizontal axis.
+        y: (rows,), on the vertical axis.
+        label: (rows,), the class 0 or 1 of each point; None where there are no classes.
+        x_name: axis label.
+        y_name: axis label.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    label: np.ndarray | None
+    x_name: str
+    y_name: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG, and where its moving part stands at each frame, in the SVG's units; None where it is out of sight."""
+
+    svg: str
+    places: list[tuple[float, ...] | None]
+
+
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of the indices 0 to count - 1, evenly spaced, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
+
+
+def loss_picture(history: pd.DataFrame, stop_below: float | None, published: dict[int, float], note: str) -> Picture:
+    """The loss over the iterations on a log scale, with a dot for the current frame.
+
+    Args:
+        history: columns `iteration` and `loss`; its rows are the frames.
+        stop_below: drawn as a dashed line; None draws none.
+        published: loss by iteration as the article printed it, drawn as circles.
+        note: what the circles are, for the legend.
+    """
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        iteration, loss = history["iteration"].to_numpy(), history["loss"].to_numpy()
+        if (loss > 0).any():
+            axes.set_yscale("log", nonpositive="mask")
+        axes.plot(iteration, loss, color=BLUE, label="this run", marker="o" if len(loss) < 40 else "", markersize=3)
+        if published:
+            axes.plot(
+                list(published), list(published.values()), "o", color=RED, fillstyle="none", markersize=7, label=note
+            )
+        if stop_below is not None:
+            axes.axhline(
+                stop_below, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"stop below {stop_below:g}"
+            )
+        axes.plot(iteration[-1:], loss[-1:], "o", color=RED, markersize=7, gid="moving", clip_on=False)
+        axes.set(xlabel="iteration", ylabel="loss over all rows")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        _legend(figure, axes)
+        return Picture(_svg(figure), _dots(figure, axes, iteration, loss))
+
+
+def fit_picture(
+    scatter: Scatter, lines: Sequence[Line | None], met: Line | None, true: Line | None, *, moving: str
+) -> Picture:
+    """The data with the fitted line or boundary.
+
+    Args:
+        scatter: the data; thinned to MAX_POINTS.
+        lines: the line at each frame, None where the parameters give none; the first is the start, the last the fit.
+        met: the line that met `stop_below`, where that ended the fit.
+        true: the line that the data were drawn from, where it is known.
+        moving: what the line is called in the legend.
+    """
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        _draw_points(axes, scatter)
+        axes.set(xlim=_limits(scatter.x), ylim=_limits(scatter.y))
+        _make_room_for(lines[-1], axes)
+        still = [(true, INK, (0, (4, 3)), "truth"), (lines[0], AXIS, "-", "start"), (met, ORANGE, "-", "met the stop")]
+        for line, color, style, label in still:
+            segment = _segment(line, axes)
+            if segment is not None:
+                _draw_segment(axes, segment, color=color, linestyle=style, linewidth=1.2, label=label)
+        last = _segment(lines[-1], axes)
+        anywhere = (*scatter.x[:2], *scatter.y[:2])  # so that there is a line to move
+        _draw_segment(
+            axes, last or anywhere, color=RED, linewidth=1.6, label=moving, gid="moving", alpha=1 if last else 0
+        )
+        axes.set_xlabel(scatter.x_name, parse_math=False)
+        axes.set_ylabel(scatter.y_name, parse_math=False)
+        _legend(figure, axes)
+        svg = _svg(figure)
+        return Picture(svg, [_to_svg_units(figure, axes, _segment(line, axes)) for line in lines])
+
+
+def _draw_points(axes: Axes, scatter: Scatter) -> None:
+    drawn = evenly_spaced(len(scatter.x), MAX_POINTS)
+    x, y = scatter.x[drawn], scatter.y[drawn]
+    size = 5.0 if len(drawn) <= 200 else 3.5
+    if scatter.label is None:
+        axes.plot(x, y, "o", color=BLUE, markersize=size, markeredgewidth=0, alpha=0.8, label="data")
+        return
+    label = scatter.label[drawn]
+    for value, color, marker in ((0, BLUE, "o"), (1, ORANGE, "^")):
+        mine = label == value
+        axes.plot(
+            x[mine],
+            y[mine],
+            marker,
+            color=color,
+            markersize=size + 1,
+            markeredgewidth=0,
+            alpha=0.8,
+            label=f"class {value}",
+        )
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _make_room_for(line: Line | None, axes: Axes) -> None:
+    """Widens the vertical axis by up to its own height on either side, so that a fit that misses the data shows it."""
+    if line is None or line[1] == 0:
+        return
+    low, high = axes.get_ylim()
+    p, q, r = line
+    ends = np.clip([-(p * x + r) / q for x in axes.get_xlim()], 2 * low - high, 2 * high - low)
+    axes.set_ylim(min(low, *ends), max(high, *ends))
+
+
+def _segment(line: Line | None, axes: Axes) -> Segment | None:
+    """The piece of a line that crosses the axes, in data coordinates; it reaches beyond them and is clipped there.
+
+    Computed in axes coordinates u, v (0 to 1 inside): there the line is p*u + q*v + r = 0, its point nearest to the
+    centre is found, and two axes diagonals are gone from there to either side.
+    """
+    if line is None:
+        return None
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+    p, q, r = line
+    p, q, r = p * (x1 - x0), q * (y1 - y0), p * x0 + q * y0 + r
+    norm = float(np.hypot(p, q))
+    if not 0 < norm < np.inf:
+        return None
+    p, q, r = p / norm, q / norm, r / norm
+    distance = 0.5 * p + 0.5 * q + r
+    if not abs(distance) < OUT_OF_SIGHT:
+        return None
+    u, v = 0.5 - distance * p, 0.5 - distance * q
+    ends = ((u + 2 * side * q, v - 2 * side * p) for side in (-1, 1))
+    (u0, v0), (u1, v1) = ends
+    return x0 + u0 * (x1 - x0), y0 + v0 * (y1 - y0), x0 + u1 * (x1 - x0), y0 + v1 * (y1 - y0)
+
+
+def _draw_segment(axes: Axes, segment: Segment, **style: object) -> None:
+    xa, ya, xb, yb = segment
+    axes.plot([xa, xb], [ya, yb], scalex=False, scaley=False, **style)  # type: ignore[arg-type]
+
+
+def _to_svg_units(figure: Figure, axes: Axes, segment: Segment | None) -> Segment | None:
+    if segment is None:
+        return None
+    (xa, ya), (xb, yb) = axes.transData.transform(np.reshape(segment, (2, 2)))
+    return tuple(round(float(value), 2) for value in (xa, figure.bbox.height - ya, xb, figure.bbox.height - yb))  # type: ignore[return-value]
+
+
+def _dots(figure: Figure, axes: Axes, iteration: np.ndarray, loss: np.ndarray) -> list[tuple[float, ...] | None]:
+    shown = np.maximum(loss, axes.get_ylim()[0])  # a loss of 0 has no place on a log scale: at the axis
+    places = axes.transData.transform(np.column_stack([iteration, shown]))
+    return [(round(float(x), 2), round(float(figure.bbox.height - y), 2)) for x, y in places]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes, where it can't hide anything."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=5, handlelength=1.4, columnspacing=1.2, borderpad=0.2
+    )
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as SVG: the same bytes for the same figure, without date or version, colours as CSS variables."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>", "", stream.getvalue(), flags=re.DOTALL).lstrip()
+    for name, (light, _) in COLORS.items():
+        svg = re.sub(re.escape(light), f"var(--{name}, {light})", svg, flags=re.IGNORECASE)
+    return svg.replace("<defs>", f"<style>{theme_css()}</style>\n <defs>", 1)
+
+
+def theme_css() -> str:
+    """The colours as CSS variables: light, and dark where the reader's system is."""
+    light = "".join(f"--{name}:{colors[0]};" for name, colors in COLORS.items())
+    dark = "".join(f"--{name}:{colors[1]};" for name, colors in COLORS.items())
+    return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
