@@ -6,6 +6,7 @@ run  python -m stages.report
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latex2mathml.converter import convert as to_mathml
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -44,16 +47,23 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _formula(latex: str, options: dict[str, Any]) -> str:
-    return to_mathml(latex, display="block" if options["display_mode"] else "inline")
+def _markdown_with_formulas() -> MarkdownIt:
+    """Markdown as GitHub reads it: $...$ is a formula in a line, a fence named math a formula of its own."""
 
+    def inline(latex: str, _options: dict[str, Any]) -> str:
+        return to_mathml(latex)
 
-_markdown = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=_formula)
+    def fence(_renderer: RendererHTML, tokens: Sequence[Token], index: int, *_: object) -> str:
+        return f'<div class="formula">{to_mathml(tokens[index].content.strip(), display="block")}</div>\n'
+
+    markdown = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=inline)
+    markdown.add_render_rule("fence", fence)
+    return markdown
 
 
 def markdown_to_html(text: str) -> Markup:
     """The prose as HTML, its formulas as MathML; raw HTML in it is escaped."""
-    return Markup(_markdown.render(text))  # noqa: S704 the renderer escapes what it does not make
+    return Markup(_markdown_with_formulas().render(text))  # noqa: S704 the renderer escapes what it does not make
 
 
 def inline_svg(svg: str, name: str, label: str) -> Markup:
@@ -79,7 +89,7 @@ def frames_for_page(frames: list[Frame]) -> list[list[Any]]:
 
 def environment(*, html: bool) -> Environment:
     """The templates' environment; names that a template misspells are errors."""
-    env = Environment(  # noqa: S701 Markdown has its own escapes, the filter `md`
+    env = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=html, undefined=StrictUndefined, keep_trailing_newline=True
     )
     env.filters |= {"number": number, "md": escape_markdown, "anchor": anchor, "markdown": markdown_to_html}

@@ -90,7 +90,7 @@ class Section:
 
     @property
     def error(self) -> dict[str, float]:
-        """The largest absolute error of a fitted parameter against the truth and the publication, where they are known."""
+        """The largest absolute error of a fitted parameter against truth and publication, where they are known."""
         fitted = self.metrics["fitted"]
         rows = [row for row in self.quantities if row.name in fitted]
         truth = [abs(fitted[row.name] - row.true) for row in rows if row.true is not None]
@@ -277,7 +277,7 @@ def line_in_picture(train: Training, experiment: str, table: Table) -> Callable[
 
 
 def shown_features(table: Table) -> tuple[int, int | None]:
-    """The features on the axes: for classes the first two; else the second, as in the mini-batch article, or the one."""
+    """The features on the axes: for classes the first two; else the second, as in article C, or the one."""
     features = table.features.shape[1]
     if table.target.name == "label":
         return 0, 1 if features > 1 else None

@@ -6,6 +6,7 @@ place at every recorded iteration is returned in the SVG's own units, so that a 
 """
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 HOUSE = Path(__file__).with_name("house.mplstyle")
 MAX_POINTS = 1000  # points drawn of a data set; more would only make the file large
@@ -84,8 +85,9 @@ def loss_picture(history: pd.DataFrame, stop_below: float | None, published: dic
         figure = Figure()
         axes = figure.subplots()
         iteration, loss = history["iteration"].to_numpy(), history["loss"].to_numpy()
+        shown = np.array([*loss, *published.values(), *([] if stop_below is None else [stop_below])])
         if (loss > 0).any():
-            axes.set_yscale("log", nonpositive="mask")
+            _use_log_scale(axes, shown[shown > 0])
         axes.plot(iteration, loss, color=BLUE, label="this run", marker="o" if len(loss) < 40 else "", markersize=3)
         if published:
             axes.plot(
@@ -159,6 +161,24 @@ def _draw_points(axes: Axes, scatter: Scatter) -> None:
         )
 
 
+def _use_log_scale(axes: Axes, values: np.ndarray) -> None:
+    """A log scale with a margin around the values.
+
+    The losses of a run that diverged reach the largest float, which matplotlib's own choice of limits and ticks would
+    exceed: the axis ends at 1e307, and over many decades the ticks are chosen here.
+    """
+    low, high = np.log10([values.min(), values.max()])
+    margin = 0.05 * (high - low) or 0.5
+    low, high = low - margin, min(high + margin, 307)
+    axes.set_yscale("log", nonpositive="mask")
+    axes.set_ylim(10.0**low, 10.0**high)
+    if high - low > 8:
+        step = math.ceil((high - low) / 6)
+        first = math.ceil(low / step) * step
+        axes.yaxis.set_major_locator(FixedLocator([10.0**decade for decade in range(first, math.ceil(high), step)]))
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
 def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
@@ -229,7 +249,7 @@ def _svg(figure: Figure) -> str:
     """The figure as SVG: the same bytes for the same figure, without date or version, colours as CSS variables."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>", "", stream.getvalue(), flags=re.DOTALL).lstrip()
+    svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->\s*", "", stream.getvalue(), flags=re.DOTALL).lstrip()
     for name, (light, _) in COLORS.items():
         svg = re.sub(re.escape(light), f"var(--{name}, {light})", svg, flags=re.IGNORECASE)
     return svg.replace("<defs>", f"<style>{theme_css()}</style>\n <defs>", 1)

@@ -1,0 +1,54 @@
+# make reproduce   installs what is needed into .venv, runs every stage afresh, shows the metrics and where the report is
+# make test        installs the same, runs the tests
+# make lint        formatting, lint, types
+# make format      puts the formatting right
+# make clean       removes the environment, caches and data; what is committed stays
+# make pin         pins the newest versions that pyproject.toml allows in requirements.txt
+# PYTHON=python3.12 make ...   uses another Python, 3.11 or newer
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+# dvc.yaml's commands find `python` on PATH
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: reproduce test lint format pin clean
+
+reproduce: .venv/ready
+	@$(RUN) dvc repro --force
+	@echo
+	@$(RUN) dvc metrics show reports/metrics/manual.json reports/metrics/noisy.json reports/metrics/minibatch.json \
+		reports/metrics/nn.json reports/metrics/shared.json reports/metrics/logistic.json
+	@echo
+	@echo "The report: $(CURDIR)/reports/index.html (in a browser), reports/report.md (as text)"
+
+test: .venv/ready
+	@$(RUN) pytest
+
+lint: .venv/ready
+	@$(RUN) ruff format --check
+	@$(RUN) ruff check
+	@$(RUN) mypy
+
+format: .venv/ready
+	@$(RUN) ruff format
+	@$(RUN) ruff check --fix
+
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"error: Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}; name another: PYTHON=python3.12 make")'
+	@echo "Installing the pinned packages into .venv; PyTorch is large, this can take minutes."
+	@$(PYTHON) -m venv .venv
+	@$(RUN) pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# torch's local version (2.13.0+cpu and the like) is cut off, so that every platform finds its own build.
+pin: .venv/ready
+	@mkdir -p .tmp
+	@$(RUN) piptools compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --no-header --no-emit-options \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file .tmp/requirements.txt pyproject.toml
+	@echo "# Every package pinned; made from pyproject.toml by \`make pin\`." > requirements.txt
+	@sed 's/^\(torch==[0-9.]*\)+.*/\1/' .tmp/requirements.txt >> requirements.txt
+
+clean:
+	rm -rf .venv .tmp .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
+	rm -f data/line.csv data/noisy_line.csv data/plane.csv data/stream.csv data/clusters.csv
+	find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
