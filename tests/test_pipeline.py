@@ -162,3 +162,9 @@ def test_norris_in_one_experiment(reproduced: Path) -> None:
     fitted = json.loads((reproduced / "reports/metrics/manual.json").read_text(encoding="utf-8"))["fitted"]
     assert f"{fitted['w']:.9g}" == f"{1.00211681802045:.9g}"
     assert f"{fitted['b']:.9g}" == f"{-0.262323073774029:.9g}"
+
+
+def test_the_readme_shows_the_graph() -> None:
+    """README.md holds what `dvc dag --mermaid` prints."""
+    graph = dvc(ROOT, "dag", "--mermaid").rstrip().replace("\t", "    ")
+    assert f"```mermaid\n{graph}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
