@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latex2mathml.converter import convert as to_mathml
 from markdown_it import MarkdownIt
@@ -19,13 +18,14 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from stages.common.content import EXPERIMENTS, Frame, Section, section
+from stages.common.answers import FIGURES
+from stages.common.checks import count
+from stages.common.content import Frame, Section, sections
 from stages.common.errors import run_stage
-from stages.common.figures import theme_css
+from stages.common.figures import note_figure, theme_css
 from stages.common.files import write_json, write_text
 from stages.common.params import Data, Train, load_group
 
-PUBLISHED = Path("data/published.yaml")
 REPORTS = Path("reports")
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -100,31 +100,46 @@ def environment(*, html: bool) -> Environment:
 def render(sections: list[Section]) -> tuple[str, str]:
     """The report as Markdown and as HTML."""
     plain = environment(html=False)
-    with_prose = [
-        {**vars(s), "prose": plain.get_template(f"prose/{s.experiment}.md.j2").render(vars(s)).strip()}
-        for s in sections
-    ]
-    markdown = plain.get_template("report.md.j2").render(sections=with_prose)
-    html = environment(html=True).get_template("report.html.j2").render(sections=with_prose)
+    views = []
+    for s in sections:
+        answer = s.answer and plain.get_template(f"answers/{s.experiment}.md.j2").render(
+            **s.answer.values, train=s.train
+        )
+        prose = plain.get_template(f"prose/{s.experiment}.md.j2").render(vars(s))
+        views.append({**vars(s), "prose": prose.strip(), "answer_prose": answer and answer.strip()})
+    checks = count([check for s in sections for check in s.checks])
+    markdown = plain.get_template("report.md.j2").render(sections=views, checks=checks)
+    html = environment(html=True).get_template("report.html.j2").render(sections=views, checks=checks)
     return markdown, html
 
 
 def summary(sections: list[Section]) -> dict[str, Any]:
-    """Per experiment the largest error of a fitted parameter against truth and publication, where they are known."""
-    return {s.experiment: {"error": s.error} for s in sections}
+    """How many checks held, failed and do not apply, and each experiment's largest errors."""
+    return {
+        "checks": count([check for s in sections for check in s.checks]),
+        **{s.experiment: {"error": s.errors} for s in sections},
+    }
+
+
+def figures_of(s: Section) -> dict[str, str]:
+    """Every figure of a section by its file's name without the ending."""
+    answers = {name: note_figure("Drawn for the article's settings only.") for name in FIGURES.get(s.experiment, [])}
+    if s.answer is not None:
+        answers |= {figure.name: figure.svg for figure in s.answer.figures}
+    return {f"{s.experiment}-fit": s.fit.svg, f"{s.experiment}-loss": s.loss.svg, **answers}
 
 
 def main() -> None:
-    data, train = load_group("data", Data), load_group("train", Train)
-    published = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
-    sections = [section(experiment, data, train, published[experiment]) for experiment in EXPERIMENTS]
-    for s in sections:
-        write_text(s.fit.svg, REPORTS / f"figures/{s.experiment}-fit.svg")
-        write_text(s.loss.svg, REPORTS / f"figures/{s.experiment}-loss.svg")
-    markdown, html = render(sections)
+    content = sections(load_group("data", Data), load_group("train", Train))
+    for s in content:
+        for name, svg in figures_of(s).items():
+            write_text(svg, REPORTS / f"figures/{name}.svg")
+    markdown, html = render(content)
     write_text(markdown, REPORTS / "report.md")
     write_text(html, REPORTS / "index.html")
-    write_json(summary(sections), REPORTS / "summary.json")
+    found = summary(content)
+    write_json(found, REPORTS / "summary.json")
+    print(", ".join(f"{number} checks {way.replace('_', ' ')}" for way, number in found["checks"].items()))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 RELATIVE = 1e-6  # what another processor's rounding may change in a committed number
 DATA_STAGES = {f"generate-data@{name}" for name in ("line", "noisy_line", "plane", "stream", "clusters")}
-TRAIN_STAGES = {f"train-{name}" for name in ("manual", "noisy", "minibatch", "nn", "shared", "logistic")}
+EXPERIMENTS = ("manual", "noisy", "minibatch", "nn", "shared", "logistic")
+FIT_STAGES = {f"{verb}{name}" for name in EXPERIMENTS for verb in ("train-", "replicate@")}
 
 
 def run(clone: Path, *command: str, code: int = 0) -> str:
@@ -95,7 +96,7 @@ def assert_same_numbers(fresh: object, committed: object, where: str) -> None:
 @pytest.mark.xdist_group("pipeline")
 def test_a_forced_run_reproduces_what_is_committed(clone: Path) -> None:
     output = dvc(clone, "repro", "--force")
-    assert stages_run(output) == {"check-params", "report"} | DATA_STAGES | TRAIN_STAGES
+    assert stages_run(output) == {"check-params", "report"} | DATA_STAGES | FIT_STAGES
     assert "Traceback" not in output
     assert "it/s" not in output, "a progress bar in a log"
     for path in sorted((clone / "reports").rglob("*.json")):
@@ -112,9 +113,9 @@ def test_a_forced_run_reproduces_what_is_committed(clone: Path) -> None:
 
 
 @pytest.mark.xdist_group("pipeline")
-def test_a_learning_rate_reruns_its_fit_and_the_report_only(reproduced: Path) -> None:
+def test_a_learning_rate_reruns_its_fits_and_the_report_only(reproduced: Path) -> None:
     change(reproduced, "train.nn.lr", 0.02)
-    assert stages_run(dvc(reproduced, "repro")) == {"check-params", "train-nn", "report"}
+    assert stages_run(dvc(reproduced, "repro")) == {"check-params", "train-nn", "replicate@nn", "report"}
 
 
 @pytest.mark.xdist_group("pipeline")

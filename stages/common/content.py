@@ -1,14 +1,16 @@
-"""What the report says, before it takes a form: one Section an experiment, from parameters, metrics and histories.
+"""What the report says, before it takes a form: one Section an experiment, from the evidence and the checks.
 
 Both templates, Markdown and HTML, are views of these sections.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from stages.common.answers import Answer, answer_noisy, answer_shared, error_of_repetitions
+from stages.common.checks import Check, Quantity, checks_of, errors, quantities
+from stages.common.evidence import EXPERIMENTS, Evidence, Parameters, Setting, gather
 from stages.common.figures import (
     MAX_FRAMES,
     MAX_POINTS,
@@ -19,41 +21,11 @@ from stages.common.figures import (
     fit_picture,
     loss_picture,
 )
-from stages.common.files import DATA, HISTORY, METRICS, Table, read_clusters, read_json, read_linear_set
-from stages.common.params import ClustersData, Data, DataSet, LinearData, LogisticTraining, Train, Training
-from stages.common.theory import cluster_log_odds, shared_solution
+from stages.common.files import Table
+from stages.common.params import Data, LogisticTraining, Train, Training
+from stages.common.theory import maximum_likelihood_exists
 
-Parameters = dict[str, float]  # w or w1, w2, ..., then b
-
-# experiment: (data set, title)
-EXPERIMENTS = {
-    "manual": ("line", "Linear regression by hand"),
-    "noisy": ("noisy_line", "A noisy line and an early stop"),
-    "minibatch": ("plane", "Mini-batches from scratch"),
-    "nn": ("stream", "One linear layer"),
-    "shared": ("stream", "One layer applied twice"),
-    "logistic": ("clusters", "Logistic regression on two clusters"),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A row of the table of settings; `article` is None where the article has no such setting."""
-
-    key: str
-    value: str
-    article: str | None
-    differs: bool
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A row of the table of results; None where a column has nothing to say."""
-
-    name: str
-    true: float | None
-    published: str | None
-    fitted: float | None
+ANSWERS = {"noisy": answer_noisy, "nn": error_of_repetitions, "shared": answer_shared}
 
 
 @dataclass(frozen=True)
@@ -73,82 +45,65 @@ class Section:
 
     experiment: str
     title: str
-    data_set: str
     article: dict[str, str]
-    data: DataSet
     train: Training
-    metrics: dict[str, Any]
+    metrics: dict[str, object]
     rows: int
+    repetitions: int
     settings: list[Setting]
     departures: list[str]
     quantities: list[Quantity]
+    checks: list[Check]
+    errors: dict[str, float]
+    facts: list[tuple[str, str]]
     fit: Picture
     fit_caption: str
     loss: Picture
     loss_caption: str
     frames: list[Frame]
-
-    @property
-    def error(self) -> dict[str, float]:
-        """The largest absolute error of a fitted parameter against truth and publication, where they are known."""
-        fitted = self.metrics["fitted"]
-        rows = [row for row in self.quantities if row.name in fitted]
-        truth = [abs(fitted[row.name] - row.true) for row in rows if row.true is not None]
-        publication = [abs(fitted[row.name] - float(row.published)) for row in rows if row.published]
-        return {name: max(errors) for name, errors in (("truth", truth), ("publication", publication)) if errors}
+    answer: Answer | None
 
 
-def section(experiment: str, all_data: Data, all_train: Train, published: dict[str, Any]) -> Section:
-    """Everything that the report says of one experiment, read from what its stages wrote."""
-    data_set, title = EXPERIMENTS[experiment]
-    data: DataSet = getattr(all_data, data_set)
-    train: Training = getattr(all_train, experiment)
-    metrics = read_json(METRICS / f"{experiment}.json")
-    history = pd.read_csv(HISTORY / f"{experiment}.csv")
-    read = read_clusters if isinstance(data, ClustersData) else read_linear_set
-    table = read(DATA / f"{data_set}.csv")
+def sections(data: Data, train: Train) -> list[Section]:
+    """The whole report."""
+    return [section(gather(experiment, data, train)) for experiment in EXPERIMENTS]
 
-    settings = compared_settings(data_set, data, experiment, train, published["settings"])
-    departures = [f"{row.key} is {row.value} (article: {row.article})" for row in settings if row.differs]
-    applicable = {} if departures else published
-    line_of = line_in_picture(train, experiment, table)
-    true = truth(experiment, data, train)
 
-    frames = history.iloc[evenly_spaced(len(history), MAX_FRAMES)]
+def section(e: Evidence) -> Section:
+    """Everything that the report says of one experiment."""
+    line_of = line_in_picture(e.train, e.experiment, e.table)
+    frames = e.history.iloc[evenly_spaced(len(e.history), MAX_FRAMES)]
     lines = [line_of(parameters) for parameters in _parameters(frames)]
-    met = line_of(_parameters(history)[-2]) if metrics["stopped"] == "loss" else None
-    fit = fit_picture(
-        scatter(table),
-        lines,
-        met,
-        line_of(true) if true else None,
-        moving="boundary" if table.target.name == "label" else "fit",
-    )
-    losses = {iteration: float(value) for iteration, value in applicable.get("losses", {}).items()}
-    start = "published, from its own start" if losses else ""
-    loss = loss_picture(frames, train.stop_below, losses, start)
+    met = line_of(_parameters(e.history)[-2]) if e.metrics["stopped"] == "loss" else None
+    moving = "boundary" if e.table.target.name == "label" else "fit"
+    fit = fit_picture(scatter(e.table), lines, met, line_of(e.true) if e.true else None, moving=moving)
+    printed = {} if e.departures else {k: float(loss) for k, loss in e.published.get("losses", {}).items()}
+    loss = loss_picture(frames, e.train.stop_below, printed, _central(e, printed))
     return Section(
-        experiment=experiment,
-        title=title,
-        data_set=data_set,
-        article=published["article"],
-        data=data,
-        train=train,
-        metrics=metrics,
-        rows=len(table.target),
-        settings=settings,
-        departures=departures,
-        quantities=quantities(metrics, true, applicable, history),
+        experiment=e.experiment,
+        title=e.title,
+        article=e.published["article"],
+        train=e.train,
+        metrics=e.metrics,
+        rows=len(e.target),
+        repetitions=e.replicates["count"],
+        settings=e.settings,
+        departures=e.departures,
+        quantities=quantities(e),
+        checks=checks_of(e),
+        errors=errors(e),
+        facts=facts(e),
         fit=fit,
-        fit_caption=fit_caption(table),
+        fit_caption=fit_caption(e.table),
         loss=loss,
-        loss_caption=loss_caption(len(history), len(frames)),
+        loss_caption=loss_caption(len(e.history), len(frames), bool(printed)),
         frames=[
             Frame(int(row["iteration"]), float(row["loss"]), parameters, line, dot)
             for (_, row), parameters, line, dot in zip(
                 frames.iterrows(), _parameters(frames), fit.places, loss.places, strict=True
             )
         ],
+        answer=ANSWERS[e.experiment](e) if e.experiment in ANSWERS else None,
     )
 
 
@@ -159,89 +114,32 @@ def _parameters(history: pd.DataFrame) -> list[Parameters]:
     ]
 
 
-# --- settings and results --------------------------------------------------------------------------------------------
+def _central(e: Evidence, printed: dict[int, float]) -> dict[int, tuple[float, float]]:
+    """The central 99 % of the repetitions' losses at the iterations that the article printed."""
+    spreads = {**e.replicates.get("published", {}), **e.replicates.get("published_start", {})}.get("loss", {})
+    return {k: (spreads[str(k)]["low"], spreads[str(k)]["high"]) for k in printed if "low" in spreads.get(str(k), {})}
 
 
-def compared_settings(
-    data_set: str, data: DataSet, experiment: str, train: Training, article: dict[str, Any]
-) -> list[Setting]:
-    """Every setting in use beside the article's; a CSV of one's own leaves only `file` of the data settings in use."""
-    data_in_use = data.model_dump() if data.file is None else {"file": data.file}
-    groups = [
-        (f"data.{data_set}", data_in_use, article["data"]),
-        (f"train.{experiment}", train.model_dump(), article["train"]),
+def facts(e: Evidence) -> list[tuple[str, str]]:
+    """What theory says of the loss on these data."""
+    if isinstance(e.train, LogisticTraining):
+        exists = maximum_likelihood_exists(e.features, e.target, form=e.train.form)
+        return [
+            ("a maximum-likelihood solution exists in this form", "yes" if exists else "no, the classes are separable")
+        ]
+    if e.curvature is None:
+        return []
+    c = e.curvature
+    rows = [
+        ("smallest eigenvalue of the Hessian", f"{c.eigenvalues[0]:.6g}"),
+        ("largest eigenvalue of the Hessian", f"{c.eigenvalues[-1]:.6g}"),
+        ("condition number", f"{c.condition:.4g}"),
+        ("learning rate used", f"{e.train.lr:g}"),
+        ("largest stable learning rate, 2 / largest eigenvalue", f"{c.stable_lr:.4g}"),
     ]
-    return [
-        Setting(
-            key=f"{group}.{key}",
-            value=as_text(value),
-            article=as_text(theirs[key]) if key in theirs else None,
-            differs=key in theirs and theirs[key] != value,
-        )
-        for group, ours, theirs in groups
-        for key, value in ours.items()
-    ]
-
-
-def as_text(value: object) -> str:
-    """A setting as params.yaml spells it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {as_text(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return f"[{', '.join(map(as_text, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def truth(experiment: str, data: DataSet, train: Training) -> Parameters:
-    """The parameters that the data were drawn from, in the form of the fit; empty where they are not known."""
-    if data.file is not None:
-        return {}
-    if isinstance(data, ClustersData):
-        assert isinstance(train, LogisticTraining)
-        return _true_boundary(data, train.form)
-    assert isinstance(data, LinearData)
-    if experiment == "shared":
-        solution = shared_solution(data.weights[0], data.bias)
-        return {} if solution is None else dict(zip("wb", solution, strict=True))
-    return {**_named_weights(data.weights), "b": data.bias}
-
-
-def _true_boundary(data: ClustersData, form: str) -> Parameters:
-    w, b = cluster_log_odds(data.centers, data.std)
-    if form == "general":
-        return {**_named_weights(w.tolist()), "b": b}
-    if w[1] == 0:  # an upright boundary has no slope
-        return {}
-    return {"w": float(-w[0] / w[1]) + 0.0, "b": float(-b / w[1]) + 0.0}  # + 0.0 turns -0.0 into 0.0
-
-
-def _named_weights(weights: list[float]) -> Parameters:
-    if len(weights) == 1:
-        return {"w": weights[0]}
-    return {f"w{j}": weight for j, weight in enumerate(weights, start=1)}
-
-
-def quantities(
-    metrics: dict[str, Any], true: Parameters, published: dict[str, Any], history: pd.DataFrame
-) -> list[Quantity]:
-    """Fitted beside true and published: the parameters, the losses that the article printed, and the final loss."""
-    printed = published.get("fitted", {})
-    loss_at = dict(zip(history["iteration"], history["loss"], strict=True))
-    return [
-        *(Quantity(name, true.get(name), printed.get(name), value) for name, value in metrics["fitted"].items()),
-        *(
-            Quantity(f"loss at iteration {iteration}", None, value, loss_at.get(iteration))
-            for iteration, value in published.get("losses", {}).items()
-        ),
-        Quantity(f"loss at the end, iteration {metrics['iterations']}", None, None, metrics["loss"]),
-        *(
-            Quantity(name.replace("_", " "), None, None, metrics[name])
-            for name in ("stop_loss", "accuracy")
-            if name in metrics
-        ),
-    ]
+    if not e.train.zero_grad:
+        rows.append(("with accumulating gradients, 4 / largest eigenvalue", f"{c.accumulating_lr:.4g}"))
+    return rows
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -312,7 +210,8 @@ def fit_caption(table: Table) -> str:
     return f"Data ({rows:,} rows{thinned}){over} with the {what}{held}."
 
 
-def loss_caption(recorded: int, drawn: int) -> str:
+def loss_caption(recorded: int, drawn: int, with_published: bool) -> str:
     """What the loss curve shows and what it leaves out."""
     thinned = f"; {drawn:,} of {recorded:,} recorded iterations drawn" if drawn < recorded else ""
-    return f"Loss over all rows by iteration, before the update; log scale{thinned}."
+    bars = " Bars span the central 99 % of the repetitions." if with_published else ""
+    return f"Loss over all rows by iteration, before the update; log scale{thinned}.{bars}"

@@ -8,7 +8,7 @@ place at every recorded iteration is returned in the SVG's own units, so that a 
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 HOUSE = Path(__file__).with_name("house.mplstyle")
 MAX_POINTS = 1000  # points drawn of a data set; more would only make the file large
 MAX_FRAMES = 500  # recorded iterations drawn, and steps of the slider
+VISIBLE_LOSS = 1e12  # a loss above this is drawn at it; runs that diverge reach the largest float
+LEGEND_CHARACTERS = 48  # that fit into one line above a figure
 OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
 
 # name: (on light paper, on dark paper). Okabe and Ito's blue, vermillion and orange, lightened for dark paper.
@@ -72,31 +74,37 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
-def loss_picture(history: pd.DataFrame, stop_below: float | None, published: dict[int, float], note: str) -> Picture:
+def loss_picture(
+    history: pd.DataFrame,
+    stop_below: float | None,
+    published: dict[int, float],
+    central: dict[int, tuple[float, float]],
+) -> Picture:
     """The loss over the iterations on a log scale, with a dot for the current frame.
 
     Args:
         history: columns `iteration` and `loss`; its rows are the frames.
         stop_below: drawn as a dashed line; None draws none.
         published: loss by iteration as the article printed it, drawn as circles.
-        note: what the circles are, for the legend.
+        central: by iteration the ends of the central 99 % of the repetitions, drawn as bars.
     """
     with mpl.rc_context(fname=HOUSE):
         figure = Figure()
         axes = figure.subplots()
         iteration, loss = history["iteration"].to_numpy(), history["loss"].to_numpy()
-        shown = np.array([*loss, *published.values(), *([] if stop_below is None else [stop_below])])
+        shown = np.array(
+            [*loss, *published.values(), *sum(central.values(), ()), *([stop_below] if stop_below else [])]
+        )
         if (loss > 0).any():
             _use_log_scale(axes, shown[shown > 0])
         axes.plot(iteration, loss, color=BLUE, label="this run", marker="o" if len(loss) < 40 else "", markersize=3)
+        if central:
+            low, high = np.array(list(central.values())).T
+            axes.vlines(list(central), low, high, color=ORANGE, linewidth=5, alpha=0.6, label="repetitions")
         if published:
-            axes.plot(
-                list(published), list(published.values()), "o", color=RED, fillstyle="none", markersize=7, label=note
-            )
-        if stop_below is not None:
-            axes.axhline(
-                stop_below, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"stop below {stop_below:g}"
-            )
+            style = {"color": RED, "fillstyle": "none", "markersize": 7}
+            axes.plot(list(published), list(published.values()), "o", label="published", **style)  # type: ignore[arg-type]
+        _draw_stop(axes, stop_below)
         axes.plot(iteration[-1:], loss[-1:], "o", color=RED, markersize=7, gid="moving", clip_on=False)
         axes.set(xlabel="iteration", ylabel="loss over all rows")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -137,6 +145,153 @@ def fit_picture(
         _legend(figure, axes)
         svg = _svg(figure)
         return Picture(svg, [_to_svg_units(figure, axes, _segment(line, axes)) for line in lines])
+
+
+# --- the answers' figures --------------------------------------------------------------------------------------------
+
+
+def course_figure(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]], points: tuple[np.ndarray, np.ndarray], bar: float | None
+) -> str:
+    """Losses over iterations on a log scale: named curves, recorded points, and the loss that ends the run."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        values = np.concatenate([loss for _, loss in curves.values()])
+        _use_log_scale(axes, values[(values > 0) & (values < VISIBLE_LOSS)])
+        for (name, (iteration, loss)), color, style in zip(curves.items(), (BLUE, ORANGE), ("-", "--"), strict=True):
+            axes.plot(iteration, loss, color=color, linestyle=style, linewidth=1.4, label=name)
+        axes.plot(*points, "o", color=RED, markersize=5, label="this run")
+        _draw_stop(axes, bar)
+        axes.set(xlabel="iteration", ylabel="loss over all rows")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def draws_figure(
+    eigenvalue: np.ndarray, loss: np.ndarray, stopped: np.ndarray, limit: float, run: tuple[float, float]
+) -> str:
+    """The final loss of each repetition over the largest eigenvalue of its draw, by how it ended; and this run's."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        shown = np.minimum(loss, VISIBLE_LOSS)
+        _use_log_scale(axes, shown)
+        ways = (
+            ("loss", "stopped on the loss", BLUE, "o"),
+            ("iterations", "ran on", ORANGE, "^"),
+            ("diverged", "diverged", INK, "x"),
+        )
+        for way, name, color, marker in ways:
+            mine = stopped == way
+            axes.plot(eigenvalue[mine], shown[mine], marker, color=color, markersize=3.5, alpha=0.7, label=name)
+        axes.plot(*run, "o", color=RED, markersize=8, label="this run")
+        axes.axvline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=1, label=f"4 / lr = {limit:g}")
+        axes.set(xlabel="largest eigenvalue of the Hessian", ylabel="loss at the final parameters")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def error_figure(steps: pd.DataFrame) -> str:
+    """Mean squared parameter error of the repetitions over the iterations, beside theory's, with 4 standard errors."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        predicted, observed = steps["predicted"].to_numpy(), steps["observed"].to_numpy()
+        _use_log_scale(axes, np.concatenate([predicted, observed]))
+        margin = 4 * steps["standard_error"]
+        band = {"color": ORANGE, "alpha": 0.35, "linewidth": 0}
+        low = np.maximum(predicted - margin, predicted / 10)
+        axes.fill_between(steps["iteration"], low, predicted + margin, label="4 standard errors", **band)  # type: ignore[arg-type]
+        axes.plot(steps["iteration"], observed, color=BLUE, label="repetitions")
+        axes.plot(steps["iteration"], predicted, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="theory")
+        axes.set(xlabel="iteration", ylabel="mean of |(w, b) - truth|²")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def share_figure(shares: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """The share of repetitions that show the published decimals, over the iterations."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        for name, (iteration, share) in shares.items():
+            axes.plot(iteration, 100 * share, color=BLUE, label=name)
+        axes.set(xlabel="iteration", ylabel="repetitions, %", ylim=(0, 100))
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def landscape_figure(
+    loss_at: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    solutions: dict[str, np.ndarray],
+    paths: list[np.ndarray],
+) -> str:
+    """Contours of the loss over (w, b), both solutions, and the ways of some repetitions, each (steps, 2)."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure(figsize=(5.2, 4.6))
+        axes = figure.subplots()
+        w, b = np.meshgrid(np.linspace(-2, 2, 161), np.linspace(-10, 4, 161))
+        levels = [1e-3, 1e-2, 0.1, 1, 10, 100]
+        axes.contour(w, b, loss_at(w, b), levels=levels, colors=AXIS, linewidths=0.7)
+        for path in paths:
+            color = BLUE if path[-1, 0] > 0 else ORANGE
+            axes.plot(path[:, 0], path[:, 1], color=color, linewidth=1, alpha=0.9)
+            axes.plot(*path[0], "o", color=color, markersize=3)
+        axes.plot([], [], color=BLUE, label="to w > 0")
+        axes.plot([], [], color=ORANGE, label="to w < 0")
+        axes.plot([], [], color=AXIS, linewidth=0.7, label="loss 0.001 to 100")
+        for name, (at_w, at_b) in solutions.items():
+            axes.plot(at_w, at_b, "*", color=RED, markersize=11, label="solutions" if name == "positive" else None)
+        axes.set(xlabel="w", ylabel="b", xlim=(-2, 2), ylim=(-10, 4))
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def starts_figure(starts: pd.DataFrame) -> str:
+    """Where each start (w_start, b_start) ended."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure(figsize=(5.2, 4.6))
+        axes = figure.subplots()
+        ways = (("positive", BLUE, "o"), ("valley", ORANGE, "^"), ("runaway", RED, "s"), ("diverged", INK, "x"))
+        for way, color, marker in ways:
+            mine = starts[starts["ended"] == way]
+            if len(mine):
+                label = f"{way} ({100 * len(mine) / len(starts):.1f} %)"
+                axes.plot(
+                    mine["w_start"], mine["b_start"], marker, color=color, markersize=4, markeredgewidth=0, label=label
+                )
+        axes.set(xlabel="w at the start", ylabel="b at the start")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def note_figure(note: str) -> str:
+    """A sentence in the place of a figure that does not apply."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure(figsize=(5.2, 1.0))
+        figure.text(0.5, 0.5, note, ha="center", va="center")
+        return _svg(figure)
+
+
+def distance_figure(distances: dict[str, np.ndarray]) -> str:
+    """Distance from the negative solution over the iterations of full-batch descent, both axes on a log scale."""
+    with mpl.rc_context(fname=HOUSE):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        _use_log_scale(axes, np.concatenate(list(distances.values())))
+        for (name, distance), color, style in zip(distances.items(), (BLUE, RED), ("-", "--"), strict=True):
+            at = np.unique(np.geomspace(1, len(distance) - 1, 400).round().astype(int))
+            axes.plot(at, distance[at], color=color, linestyle=style, linewidth=1.4, label=name)
+        axes.set(xlabel="iteration", ylabel="distance from the solution")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
+def _draw_stop(axes: Axes, stop_below: float | None) -> None:
+    if stop_below is not None:
+        axes.axhline(stop_below, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"stop below {stop_below:g}")
 
 
 def _draw_points(axes: Axes, scatter: Scatter) -> None:
@@ -240,9 +395,9 @@ def _dots(figure: Figure, axes: Axes, iteration: np.ndarray, loss: np.ndarray) -
 def _legend(figure: Figure, axes: Axes) -> None:
     """Above the axes, where it can't hide anything."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=5, handlelength=1.4, columnspacing=1.2, borderpad=0.2
-    )
+    ncols = 5 if sum(map(len, labels)) <= LEGEND_CHARACTERS else 3
+    spacing = {"handlelength": 1.4, "columnspacing": 1.2, "borderpad": 0.2}
+    figure.legend(handles, labels, loc="outside upper left", ncols=ncols, **spacing)
 
 
 def _svg(figure: Figure) -> str:

@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from stages.common.errors import UserError
 
 DATA = Path("data")
+PUBLISHED = Path("data/published.yaml")
 METRICS = Path("reports/metrics")
 HISTORY = Path("reports/history")
+REPLICATES = Path("reports/replicates")
 TEMPORARY = Path(".tmp")  # ignored by git and DVC, on the same file system as the outputs
 DIGITS = 10  # significant digits of every written float
 
@@ -179,6 +182,11 @@ def _expect_features(path: Path, table: Table, expected: int | None) -> None:
             f"{path}: expected {expected} {noun} for this experiment, found {len(found)} ({', '.join(found)});"
             " remove columns, or use an experiment that takes any number (minibatch, nn, logistic with form: general)"
         )
+
+
+def read_published(experiment: str) -> dict[str, Any]:
+    """What an experiment's article published: the experiment's part of data/published.yaml."""
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))[experiment]
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,138 @@
+"""Repeats the logistic regression with fresh clusters: when it stops, and how many points it gets right.
+
+By hand, with p = sigmoid(z) and z linear in theta, the gradient is mean(l'(z) dz/dtheta), where l' = p - label for bce
+and l' = 2 (p - label) p (1 - p) for mse.
+
+in   params.yaml: data.clusters, train.logistic, replicate; data/clusters.csv where it is one's own
+out  reports/replicates/logistic.json; reports/replicates/logistic.csv, a row a repetition
+run  python -m stages.replicate.logistic
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from stages.common.errors import run_stage
+from stages.common.files import REPLICATES, Table, read_clusters, write_csv, write_json
+from stages.common.params import ClustersData, LogisticTraining, Replicate, load_group
+from stages.common.repetition import (
+    Array,
+    Runs,
+    chunks,
+    descend_full_batch,
+    outcome,
+    own_table,
+    parameter_names,
+    resampled,
+    scaled,
+    spread,
+)
+
+
+class MeanLogisticLoss:
+    """The mean loss of each repetition, z = sum_j theta_j Z_j + offset."""
+
+    def __init__(self, features: Array, label: Array, loss: str, form: str) -> None:
+        ones = np.ones((*label.shape, 1))
+        if form == "slope-intercept":  # z = w x + b - y
+            Z, offset = np.concatenate([features[:, :, :1], ones], axis=2), -features[:, :, 1]
+        else:
+            Z, offset = np.concatenate([features, ones], axis=2), np.zeros(label.shape)
+        self._data = Z, offset, label
+        self._loss = loss
+
+    def __getitem__(self, kept: Array) -> Self:
+        """The repetitions that a mask keeps."""
+        part = object.__new__(type(self))
+        Z, offset, label = self._data
+        part._data, part._loss = (Z[:, kept], offset[:, kept], label[:, kept]), self._loss
+        return part
+
+    def logits(self, theta: Array) -> Array:
+        """(rows, repetitions)."""
+        Z, offset, _ = self._data
+        return np.einsum("nri,ri->nr", Z, theta) + offset
+
+    def loss(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        z, label = self.logits(theta), self._data[2]
+        if self._loss == "mse":
+            return ((expit(z) - label) ** 2).mean(axis=0)
+        return (np.logaddexp(0, z) - label * z).mean(axis=0)
+
+    def gradient(self, theta: Array) -> Array:
+        """(repetitions, parameters)."""
+        Z, _, label = self._data
+        p = expit(self.logits(theta))
+        slope = 2 * (p - label) * p * (1 - p) if self._loss == "mse" else p - label
+        return np.einsum("nri,nr->ri", Z, slope) / len(label)
+
+    def accuracy(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        return ((self.logits(theta) > 0) == (self._data[2] == 1)).mean(axis=0)
+
+
+def descend(
+    features: Array, label: Array, start: Array, settings: LogisticTraining, record: Sequence[int] = ()
+) -> Runs:
+    """Full-batch descent on the chosen loss in every repetition.
+
+    Args:
+        features: (rows, repetitions, features).
+        label: (rows, repetitions), 0 or 1.
+        start: (repetitions, parameters), on scaled features where they are standardized.
+        settings: train.logistic.
+        record: iterations to record.
+    """
+    x, in_csv_units = scaled(features, standardize=settings.standardize)
+    runs = descend_full_batch(
+        MeanLogisticLoss(x, label, settings.loss, settings.form),
+        start,
+        lr=settings.lr,
+        zero_grad=settings.zero_grad,
+        limit=settings.iterations,
+        stop_below=settings.stop_below,
+        record=record,
+    )
+    return runs.in_units(in_csv_units)
+
+
+def fresh_clusters(
+    data: ClustersData, own: Table | None, repetitions: int, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """Features (rows, repetitions, 2) and label (rows, repetitions): drawn, or an own CSV's rows with replacement."""
+    if own is not None:
+        return resampled(own, repetitions, generator)
+    label = np.repeat([0, 1], data.rows_per_cluster)
+    noise = data.std * generator.standard_normal((len(label), repetitions, 2))
+    features = np.array(data.centers)[label][:, np.newaxis] + noise
+    return features, np.tile(label[:, np.newaxis], repetitions).astype(float)
+
+
+def main() -> None:
+    data = load_group("data.clusters", ClustersData)
+    settings = load_group("train.logistic", LogisticTraining)
+    replicate = load_group("replicate", Replicate)
+    own = own_table("clusters", data, read_clusters)
+    parts, accuracies = [], []
+    for repetitions, generator in chunks(replicate, experiment=6):
+        features, label = fresh_clusters(data, own, repetitions, generator)
+        if settings.form == "slope-intercept":
+            start = np.tile([1.0, 0.0], (repetitions, 1))
+        else:
+            start = np.zeros((repetitions, features.shape[2] + 1))
+        parts.append(descend(features, label, start, settings))
+        objective = MeanLogisticLoss(features, label, settings.loss, settings.form)
+        accuracies.append(objective.accuracy(parts[-1].theta))
+    runs, accuracy = Runs.joined(parts), np.concatenate(accuracies)
+    table = pd.DataFrame(runs.theta, columns=parameter_names(runs.theta))
+    table = table.assign(stopped=runs.stopped, iterations=runs.iterations, loss=runs.loss, accuracy=accuracy)
+    write_csv(table, REPLICATES / "logistic.csv")
+    write_json({"count": replicate.count, **outcome(runs), "accuracy": spread(accuracy)}, REPLICATES / "logistic.json")
+
+
+if __name__ == "__main__":
+    run_stage(main)
