@@ -51,7 +51,7 @@ def updated(iteration: int, w: Tensor, b: Tensor, lr: float) -> tuple[Tensor, Te
 
 def naive_states(updates: int, lr: float) -> list[State]:
     """Every state of a plain loop that stops for nothing."""
-    w, b = torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
     states = []
     for iteration in range(updates + 1):
         states.append(State(iteration, loss_of_all(w, b).item(), w.item(), b.item()))
@@ -68,7 +68,7 @@ def descend(params: Params, changed: Callable[..., Any]) -> Callable[..., Fit]:
     ) -> Fit:
         settings = changed(params.train.manual, log_every=log_every, stop_below=stop_below)
         recorder = Recorder(loss_of_all, Y, settings, iterations, Scaling.none(X))
-        w, b = torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        w, b = torch.zeros((2, 1), dtype=torch.float64)
         for iteration in recorder.iterations():
             recorder.observe(w, b, loss_of_all(w, b) if full_batch else None)
             new_w, new_b = updated(iteration, w, b, lr)
@@ -165,7 +165,7 @@ def test_run_that_meets_its_stop_and_overflows_in_the_same_update_has_diverged(
 ) -> None:
     settings = changed(params.train.manual, stop_below=100.0)
     recorder = Recorder(loss_of_all, Y, settings, 10, Scaling.none(X))
-    w, b = torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
     for _ in recorder.iterations():
         recorder.observe(w, b, loss_of_all(w, b))
         w = w + math.inf
@@ -180,7 +180,7 @@ def test_start_whose_loss_is_not_finite_is_refused(params: Params, full_batch: b
         return ((X[:, 0] * w + b - 1e200 * Y) ** 2).mean()
 
     recorder = Recorder(overflowing, 1e200 * Y, params.train.manual, 10, Scaling.none(X))
-    w, b = torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
     for _ in recorder.iterations():
         recorder.observe(w, b, overflowing(w, b) if full_batch else None)
     with pytest.raises(UserError, match="the loss at the start is not a finite number"):
@@ -193,7 +193,7 @@ def test_recorder_keeps_no_states_from_before_the_last_recorded_row(params: Para
         return sum(type(thing) is Tensor for thing in gc.get_objects())
 
     recorder = Recorder(loss_of_all, Y, params.train.manual, 1000, Scaling.none(X))
-    w, b = torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
     before = tensors()
     for _ in recorder.iterations():
         recorder.observe(w, b, loss_of_all(w, b) if full_batch else None)
