@@ -3,6 +3,7 @@
 # make lint        formatting, lint, types
 # make format      puts the formatting right
 # make clean       removes the environment, caches and data; what is committed stays
+# make schema      writes params.schema.json from the schema in stages/common/params.py
 # make pin         pins the newest versions that pyproject.toml allows in requirements.txt
 # PYTHON=python3.12 make ...   uses another Python, 3.11 or newer
 
@@ -11,7 +12,7 @@ RUN := .venv/bin/python -m
 # dvc.yaml's commands find `python` on PATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint format pin clean
+.PHONY: reproduce test lint format schema pin clean
 
 reproduce: .venv/ready
 	@$(RUN) dvc repro --force
@@ -23,6 +24,10 @@ reproduce: .venv/ready
 
 test: .venv/ready
 	@$(RUN) pytest
+
+schema: .venv/ready
+	@.venv/bin/python -c 'import json; from stages.common.params import Params; \
+		print(json.dumps(Params.model_json_schema(), indent=2))' > params.schema.json
 
 lint: .venv/ready
 	@$(RUN) ruff format --check
@@ -49,6 +54,6 @@ pin: .venv/ready
 	@sed 's/^\(torch==[0-9.]*\)+.*/\1/' .tmp/requirements.txt >> requirements.txt
 
 clean:
-	rm -rf .venv .tmp .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .tmp dvc_plots .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
 	rm -f data/line.csv data/noisy_line.csv data/plane.csv data/stream.csv data/clusters.csv
 	find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@ out  reports/report.md, reports/index.html, reports/figures/*.svg, reports/summa
 run  python -m stages.report
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from stages.common.files import write_json, write_text
 from stages.common.params import Data, Train, load_group
 
 REPORTS = Path("reports")
+SMALLEST_ERROR = 1e-16  # a smaller one, also 0, is counted as this, since 0 has no logarithm
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -114,11 +116,15 @@ def render(sections: list[Section]) -> tuple[str, str]:
 
 
 def summary(sections: list[Section]) -> dict[str, Any]:
-    """How many checks held, failed and do not apply, and each experiment's largest errors."""
+    """How many checks held, failed and do not apply, and each experiment's largest errors, as log10: most are small."""
     return {
         "checks": count([check for s in sections for check in s.checks]),
-        **{s.experiment: {"error": s.errors} for s in sections},
+        **{s.experiment: {"log10_error": _log10(s.errors)} for s in sections},
     }
+
+
+def _log10(errors: dict[str, float]) -> dict[str, float]:
+    return {name: math.log10(max(error, SMALLEST_ERROR)) for name, error in errors.items()}
 
 
 def figures_of(s: Section) -> dict[str, str]:

@@ -1,23 +1,20 @@
 """The declaration of the pipeline itself: what dvc.yaml says a stage reads is what its code reads."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
+from stages.common import answers, evidence
+from stages.common.params import Data, Params, Train
+
 ROOT = Path(__file__).parent.parent
 STAGES = {stage.addressing: stage for stage in Repo(str(ROOT)).index.stages}
-DATA_SETS = ["line", "noisy_line", "plane", "stream", "clusters"]
-EXPERIMENTS = {
-    "manual": "line",
-    "noisy": "noisy_line",
-    "minibatch": "plane",
-    "nn": "stream",
-    "shared": "stream",
-    "logistic": "clusters",
-}
+EXPERIMENTS = {name: data_set for name, (data_set, _) in evidence.EXPERIMENTS.items()}
 
 
 def imported(module: Path) -> set[Path]:
@@ -68,7 +65,7 @@ def declared_groups(stage: str) -> set[str]:
 
 
 def test_the_stages_are_these() -> None:
-    data = {f"generate-data@{name}" for name in DATA_SETS}
+    data = {f"generate-data@{name}" for name in Data.model_fields}
     fits = {f"{verb}{name}" for name in EXPERIMENTS for verb in ("train-", "replicate@")}
     assert set(STAGES) == {"check-params", "report"} | data | fits
 
@@ -95,7 +92,7 @@ def test_the_check_reads_all_of_params_and_keeps_its_marker() -> None:
     assert (marker.def_path, marker.persist, marker.use_cache) == (".params.ok", True, False)
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", Data.model_fields)
 def test_data_stages(name: str) -> None:
     stage = f"generate-data@{name}"
     assert declared_groups(stage) == {f"data.{name}"}
@@ -135,6 +132,21 @@ def test_report_reads_all_results_and_all_templates() -> None:
     assert {"data/published.yaml", "stages/common/house.mplstyle"} <= files
 
 
+def test_report_declares_all_figures() -> None:
+    of_experiments = {f"{name}-{kind}" for name in EXPERIMENTS for kind in ("fit", "loss")}
+    names = of_experiments | {name for figures in answers.FIGURES.values() for name in figures}
+    figures = {str(out.def_path) for out in STAGES["report"].outs if str(out.def_path).endswith(".svg")}
+    assert figures == {f"reports/figures/{name}.svg" for name in names}
+
+
+def test_every_experiment_is_in_the_report_and_in_the_joint_plot() -> None:
+    assert set(EXPERIMENTS) == set(Train.model_fields), "stages/common/evidence.py: EXPERIMENTS"
+    (losses,) = (plot["losses"] for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"])
+    assert set(losses["y"]) == {f"reports/history/{name}.csv" for name in EXPERIMENTS}
+    published = yaml.safe_load((ROOT / "data/published.yaml").read_text(encoding="utf-8"))
+    assert set(published) == set(EXPERIMENTS)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_reports_are_kept_in_git_and_data_in_the_cache(stage: str) -> None:
     for out in STAGES[stage].outs:
@@ -163,3 +175,10 @@ def test_lock_holds_every_stage(stage: str) -> None:
     """A committed dvc.lock without a stage would make `dvc status` call it new on every clone."""
     lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
     assert f"\n  {stage}:\n" in lock
+
+
+def test_the_editors_schema_is_the_models() -> None:
+    """params.schema.json, which params.yaml names in its first line, is what `make schema` writes."""
+    first = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first == "# yaml-language-server: $schema=params.schema.json"
+    assert json.loads((ROOT / "params.schema.json").read_text(encoding="utf-8")) == Params.model_json_schema()

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages.common.params import Data, Train
+
 ROOT = Path(__file__).parent.parent
 RELATIVE = 1e-6  # what another processor's rounding may change in a committed number
-DATA_STAGES = {f"generate-data@{name}" for name in ("line", "noisy_line", "plane", "stream", "clusters")}
-EXPERIMENTS = ("manual", "noisy", "minibatch", "nn", "shared", "logistic")
-FIT_STAGES = {f"{verb}{name}" for name in EXPERIMENTS for verb in ("train-", "replicate@")}
+DATA_STAGES = {f"generate-data@{name}" for name in Data.model_fields}
+FIT_STAGES = {f"{verb}{name}" for name in Train.model_fields for verb in ("train-", "replicate@")}
 
 
 def run(clone: Path, *command: str, code: int = 0) -> str:
@@ -54,10 +55,10 @@ def git_status(clone: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a fresh clone of the working tree would hold, committed; no cache, no environment."""
+    """What a fresh clone of the tracked files, as they are now, would hold; no cache, no environment."""
     clone = tmp_path_factory.mktemp("clone") / "project"
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files", "-z"],
         cwd=ROOT,
         capture_output=True,
         check=True,
@@ -67,8 +68,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
     run(clone, "git", "init", "--quiet")
+    run(clone, "git", "config", "user.name", "test")
+    run(clone, "git", "config", "user.email", "test@example.org")
     run(clone, "git", "add", "--all")
-    run(clone, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "--message=all")
+    run(clone, "git", "commit", "--quiet", "--message=all")
     return clone
 
 

@@ -265,8 +265,8 @@ def test_other_settings_than_the_articles_leave_out_its_numbers(
     for view in (markdown, html):
         assert "this run differs from the article: train.nn.lr is 0.02 (article: 0.01)" in view.replace("\\", "")
     summary = json.loads(Path("reports/summary.json").read_text(encoding="utf-8"))
-    assert set(summary["nn"]["error"]) == {"truth", "exact"}
-    assert set(summary["shared"]["error"]) == {"truth", "exact", "publication"}
+    assert set(summary["nn"]["log10_error"]) == {"truth", "exact"}
+    assert set(summary["shared"]["log10_error"]) == {"truth", "exact", "publication"}
 
 
 def test_an_own_csv_has_no_truth(results: Path, change: Callable[[str, str, Any], None]) -> None:
@@ -276,8 +276,8 @@ def test_an_own_csv_has_no_truth(results: Path, change: Callable[[str, str, Any]
     assert r"data.line.file is data/raw/norris.csv (article: null)" in markdown
     assert "data.line.rows" not in markdown, "a setting that is not in use"
     summary = json.loads(Path("reports/summary.json").read_text(encoding="utf-8"))
-    assert "truth" not in summary["manual"]["error"]
-    assert "publication" not in summary["manual"]["error"]
+    assert "truth" not in summary["manual"]["log10_error"]
+    assert "publication" not in summary["manual"]["log10_error"]
 
 
 @pytest.mark.parametrize("features", [1, 2, 3])
@@ -305,7 +305,7 @@ def test_a_general_boundary_over_any_number_of_features(
     }
     write_json(metrics, Path("reports/metrics/logistic.json"))
     _, html = built()
-    frames = frames_in(html)[-1]
+    frames = dict(zip(EXPERIMENTS, frames_in(html), strict=True))["logistic"]
     assert frames[0][3] is None, "all zeros give no boundary"
     assert frames[1][3] is not None
 
@@ -328,6 +328,17 @@ def test_a_loss_of_zero_throughout(results: Path) -> None:
     history = pd.DataFrame({"iteration": [0, 1], "loss": [0.0, 0.0]})
     picture = loss_picture(history, None, {}, {})
     assert all(place is not None and np.isfinite(place).all() for place in picture.places)
+    assert_a_dot_can_move(picture.svg)
+
+
+def test_a_loss_that_ends_at_zero() -> None:
+    history = pd.DataFrame({"iteration": [0, 1, 2], "loss": [1.0, 1e-5, 0.0]})
+    assert_a_dot_can_move(loss_picture(history, None, {}, {}).svg)
+
+
+def assert_a_dot_can_move(svg: str) -> None:
+    """The page's script moves the `use` element in the group of this id."""
+    assert re.search(r'<g id="moving">.*?<use ', svg, flags=re.DOTALL)
 
 
 def test_settings_are_compared_by_value(results: Path) -> None:

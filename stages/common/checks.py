@@ -45,7 +45,7 @@ class Quantity:
     """A row of the table of results; None where a column has nothing to say.
 
     Attributes:
-        name: what it is.
+        name: what it is; for a parameter its name in the metrics.
         true: its value in the distribution that the data were drawn from.
         exact: its value at the minimum of the loss on these data.
         predicted: theory's value for this run.
@@ -53,6 +53,7 @@ class Quantity:
         published: as the article printed it.
         percentile: where the published number, or else this run's, lies among the repetitions, in percent.
         check: what is checked of it.
+        column: the column that a weight belongs to, where the data are one's own and have several.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Quantity:
     published: str | None = None
     percentile: str | None = None
     check: Check | None = None
+    column: str | None = None
 
 
 def judged(statement: str, holds: bool, found: str) -> Check:
@@ -116,8 +118,23 @@ def _parameter_rows(e: Evidence) -> Iterator[Quantity]:
         else:
             check, percentile = decimals_check(e, name, published, value), _percentile_of_run(e, name, value)
         yield Quantity(
-            name, e.true.get(name), exact.get(name), predicted.get(name), value, published, percentile, check
+            name,
+            true=e.true.get(name),
+            exact=exact.get(name),
+            predicted=predicted.get(name),
+            fitted=value,
+            published=published,
+            percentile=percentile,
+            check=check,
+            column=_column(e, name),
         )
+
+
+def _column(e: Evidence, name: str) -> str | None:
+    """The column of w1, w2, ... in one's own data."""
+    if e.data.file is None or name in ("w", "b"):
+        return None
+    return str(e.table.features.columns[list(e.fitted).index(name)])
 
 
 def _finite(value: float) -> float | None:

@@ -62,6 +62,7 @@ class Section:
     loss_caption: str
     frames: list[Frame]
     answer: Answer | None
+    pictures_only: bool
 
 
 def sections(data: Data, train: Train) -> list[Section]:
@@ -96,13 +97,14 @@ def section(e: Evidence) -> Section:
         fit=fit,
         fit_caption=fit_caption(e.table),
         loss=loss,
-        loss_caption=loss_caption(len(e.history), len(frames), bool(printed)),
+        loss_caption=loss_caption(e.history, len(frames), bool(printed)),
         frames=[
             Frame(int(row["iteration"]), float(row["loss"]), parameters, line, dot)
             for (_, row), parameters, line, dot in zip(
                 frames.iterrows(), _parameters(frames), fit.places, loss.places, strict=True
             )
         ],
+        pictures_only=not ({"fitted", "losses"} & set(e.published)),
         answer=ANSWERS[e.experiment](e) if e.experiment in ANSWERS else None,
     )
 
@@ -210,8 +212,14 @@ def fit_caption(table: Table) -> str:
     return f"Data ({rows:,} rows{thinned}){over} with the {what}{held}."
 
 
-def loss_caption(recorded: int, drawn: int, with_published: bool) -> str:
+def loss_caption(history: pd.DataFrame, drawn: int, with_published: bool) -> str:
     """What the loss curve shows and what it leaves out."""
+    recorded = len(history)
+    zero = (
+        " It ends where the loss is recorded as 0, below 1e-16 of the mean square of y."
+        if (history["loss"] == 0).any()
+        else ""
+    )
     thinned = f"; {drawn:,} of {recorded:,} recorded iterations drawn" if drawn < recorded else ""
     bars = " Bars span the central 99 % of the repetitions." if with_published else ""
-    return f"Loss over all rows by iteration, before the update; log scale{thinned}.{bars}"
+    return f"Loss over all rows by iteration; log scale{thinned}.{zero}{bars}"

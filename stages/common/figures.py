@@ -105,11 +105,12 @@ def loss_picture(
             style = {"color": RED, "fillstyle": "none", "markersize": 7}
             axes.plot(list(published), list(published.values()), "o", label="published", **style)  # type: ignore[arg-type]
         _draw_stop(axes, stop_below)
-        axes.plot(iteration[-1:], loss[-1:], "o", color=RED, markersize=7, gid="moving", clip_on=False)
+        dots = np.maximum(loss, axes.get_ylim()[0])  # a loss of 0 has no place on a log scale: at the axis
+        axes.plot(iteration[-1:], dots[-1:], "o", color=RED, markersize=7, gid="moving", clip_on=False)
         axes.set(xlabel="iteration", ylabel="loss over all rows")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         _legend(figure, axes)
-        return Picture(_svg(figure), _dots(figure, axes, iteration, loss))
+        return Picture(_svg(figure), _dots(figure, axes, iteration, dots))
 
 
 def fit_picture(
@@ -387,8 +388,7 @@ def _to_svg_units(figure: Figure, axes: Axes, segment: Segment | None) -> Segmen
 
 
 def _dots(figure: Figure, axes: Axes, iteration: np.ndarray, loss: np.ndarray) -> list[tuple[float, ...] | None]:
-    shown = np.maximum(loss, axes.get_ylim()[0])  # a loss of 0 has no place on a log scale: at the axis
-    places = axes.transData.transform(np.column_stack([iteration, shown]))
+    places = axes.transData.transform(np.column_stack([iteration, loss]))
     return [(round(float(x), 2), round(float(figure.bbox.height - y), 2)) for x, y in places]
 
 

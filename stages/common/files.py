@@ -125,9 +125,17 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     if not names:
         raise UserError(f"{path}: is empty; expected a line of column names, then one line a row")
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        raise UserError(
+            f"{path}: expected columns separated by commas, found the header '{names[0][:60]}'; save it with commas"
+        )
     for position, name in enumerate(names, start=1):
         if not name:
             raise UserError(f"{path}: column {position} has no name; give each column a name in the first line")
+        if not name.isprintable():
+            raise UserError(
+                f"{path}: the name of column {position} holds an unprintable character; give it another name"
+            )
         if names.count(name) > 1:
             raise UserError(f"{path}: column name '{name}' stands {names.count(name)} times; give each column its own")
     return names

@@ -42,12 +42,18 @@ def _number_from_text(value: object) -> object:
     return value
 
 
+def _resolved(file: str) -> Path:
+    try:
+        return Path(file).resolve()
+    except (OSError, RuntimeError, ValueError):  # a name too long, a link to itself, a NUL
+        raise PydanticCustomError("no_file", "expected a path that the system can follow") from None
+
+
 def _below_raw(file: str | None) -> str | None:
     """Accepts a path only if it is a file that really lies below data/raw/, links followed."""
     if file is None:
         return None
-    inside = Path(file).resolve().is_relative_to(RAW.resolve()) and not Path(file).is_absolute()
-    if not inside:
+    if Path(file).is_absolute() or not _resolved(file).is_relative_to(RAW.resolve()):
         raise PydanticCustomError("outside_raw", "expected a path below data/raw/, relative to the project")
     if not Path(file).is_file():
         raise PydanticCustomError("no_file", "expected a CSV that exists; put it there or correct the name")
@@ -59,6 +65,7 @@ Positive = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_
 NonNegative = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, ge=0, le=1e9)]
 Count = Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=100_000_000)]
 Rows = Annotated[int, BeforeValidator(_number_from_text), Field(ge=2, le=10_000_000)]
+DISTRIBUTIONS = "expected distribution: uniform with low and high, or distribution: normal with mean and sd"
 Seed = Annotated[int, BeforeValidator(_number_from_text), Field(ge=0, lt=2**32)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
 OwnCsv = Annotated[str | None, AfterValidator(_below_raw)]
@@ -277,7 +284,7 @@ def load_group(name: str, model: type[G]) -> G:
             keys = list(tree) if isinstance(tree, dict) else []
             nearest = get_close_matches(part, [str(key) for key in keys], n=1)
             hint = f" (there is '{nearest[0]}')" if nearest else ""
-            raise UserError(f"{PARAMS}: group '{name}' is missing{hint}; README.md shows every group")
+            raise UserError(f"{PARAMS}: group '{name}' is missing{hint}; `git diff {PARAMS}` shows what was removed")
         where, tree = (*where, part), tree[part]
     return _validated(tree, model, where)
 
@@ -287,7 +294,7 @@ def _read() -> Any:
         tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{PARAMS}: not found in {Path.cwd()}; run from the project's top folder") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
         raise UserError(f"{PARAMS}: can't be read as YAML: {error}") from None
     if tree is None:
         raise UserError(f"{PARAMS}: is empty; expected the groups {', '.join(Params.model_fields)}")
@@ -308,6 +315,8 @@ def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
     key = ".".join(str(part) for part in (*where, *_path_in_file(details, tree))) or "the whole file"
     if details["type"] == "missing":
         return f"{key}: missing key; every key must be there (`git diff {PARAMS}` shows what was removed)"
+    if details["type"] == "union_tag_not_found":
+        return _missing_tag(details, key)
     if details["type"] in ("unknown_key", "standardize"):
         return f"{key}: {details['msg']}"
     expected = (
@@ -317,13 +326,20 @@ def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
     return f"{key}: {expected}, found {found if len(found) <= 60 else found[:57] + '...'}"
 
 
+def _missing_tag(details: ErrorDetails, key: str) -> str:
+    """What is wrong with a choice of models, such as x, that lacks the key which makes the choice."""
+    tag = str(details["ctx"]["discriminator"]).strip("'")
+    unknown = get_close_matches(tag, [str(name) for name in details["input"]], n=1)
+    return f"{key}: {_advice(unknown[0], [tag])}" if unknown else f"{key}.{tag}: missing key; {DISTRIBUTIONS}"
+
+
 def _path_in_file(details: ErrorDetails, tree: Any) -> list[Hashable]:
     """pydantic's location without the tags that it adds for a choice of models, as in data.line.x.uniform.low."""
     path: list[Hashable] = []
-    for part in details["loc"]:
+    for depth, part in enumerate(details["loc"], start=1):
         if isinstance(tree, dict):
-            is_tag = part not in tree and details["type"] != "missing"
-            if is_tag:
+            is_the_missing_key = details["type"] == "missing" and depth == len(details["loc"])
+            if part not in tree and not is_the_missing_key:
                 continue
             tree = tree.get(part)
         elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
