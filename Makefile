@@ -1,4 +1,6 @@
-# make reproduce   installs what is needed into .venv, runs every stage afresh, shows the metrics and where the report is
+# make reproduce   installs what is needed into .venv, runs every stage afresh, shows the metrics and where the report is,
+#                  and compares all results with the committed ones
+# make verify      says, without running a stage, whether dvc.lock belongs to what is committed
 # make test        installs the same, runs the tests
 # make lint        formatting, lint, types
 # make format      puts the formatting right
@@ -12,7 +14,7 @@ RUN := .venv/bin/python -m
 # dvc.yaml's commands find `python` on PATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint format schema pin clean
+.PHONY: reproduce verify test lint format schema pin clean
 
 reproduce: .venv/ready
 	@$(RUN) dvc repro --force
@@ -21,6 +23,10 @@ reproduce: .venv/ready
 		reports/metrics/nn.json reports/metrics/shared.json reports/metrics/logistic.json
 	@echo
 	@echo "The report: $(CURDIR)/reports/index.html (in a browser), reports/report.md (as text)"
+	@$(RUN) tools.compare
+
+verify: .venv/ready
+	@$(RUN) tools.verify
 
 test: .venv/ready
 	@$(RUN) pytest

@@ -3,50 +3,23 @@
 import json
 import math
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from stages.common.params import Data, Train
+from tests.clones import clone_into, dvc, run, set_param
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 RELATIVE = 1e-6  # what another processor's rounding may change in a committed number
 DATA_STAGES = {f"generate-data@{name}" for name in Data.model_fields}
 FIT_STAGES = {f"{verb}{name}" for name in Train.model_fields for verb in ("train-", "replicate@")}
 
 
-def run(clone: Path, *command: str, code: int = 0) -> str:
-    """Standard output and error of a command in the clone, with this environment's Python first on PATH."""
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(clone.parent)}
-    done = subprocess.run(
-        command, cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    assert done.returncode == code, done.stdout
-    return done.stdout
-
-
-def dvc(clone: Path, *arguments: str, code: int = 0) -> str:
-    return run(clone, sys.executable, "-m", "dvc", *arguments, code=code)
-
-
 def stages_run(output: str) -> set[str]:
     return set(re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE))
-
-
-def change(clone: Path, key: str, value: object) -> None:
-    tree = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-    *groups, leaf = key.split(".")
-    group = tree
-    for name in groups:
-        group = group[name]
-    group[leaf] = value
-    (clone / "params.yaml").write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
 
 
 def git_status(clone: Path) -> list[str]:
@@ -55,24 +28,8 @@ def git_status(clone: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a fresh clone of the tracked files, as they are now, would hold; no cache, no environment."""
-    clone = tmp_path_factory.mktemp("clone") / "project"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, clone / name)
-    run(clone, "git", "init", "--quiet")
-    run(clone, "git", "config", "user.name", "test")
-    run(clone, "git", "config", "user.email", "test@example.org")
-    run(clone, "git", "add", "--all")
-    run(clone, "git", "commit", "--quiet", "--message=all")
-    return clone
+    """A fresh clone that the tests of this file share."""
+    return clone_into(tmp_path_factory.mktemp("clone") / "project")
 
 
 @pytest.fixture
@@ -117,7 +74,7 @@ def test_a_forced_run_reproduces_what_is_committed(clone: Path) -> None:
 
 @pytest.mark.xdist_group("pipeline")
 def test_a_learning_rate_reruns_its_fits_and_the_report_only(reproduced: Path) -> None:
-    change(reproduced, "train.nn.lr", 0.02)
+    set_param(reproduced, "train.nn.lr", 0.02)
     assert stages_run(dvc(reproduced, "repro")) == {"check-params", "train-nn", "replicate@nn", "report"}
 
 
@@ -132,7 +89,7 @@ def test_a_target_runs_only_what_it_needs(clone: Path) -> None:
 
 @pytest.mark.xdist_group("pipeline")
 def test_a_fault_in_params_stops_before_anything_changes(reproduced: Path) -> None:
-    change(reproduced, "train.noisy.lrr", 0.1)
+    set_param(reproduced, "train.noisy.lrr", 0.1)
     output = dvc(reproduced, "repro", code=255)
     assert "train.noisy: unknown key 'lrr'; did you mean 'lr'?" in output
     assert "Traceback" not in output

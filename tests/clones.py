@@ -1,0 +1,59 @@
+"""A clone of the project in a temporary folder, and commands in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tests.conftest import ROOT
+
+
+def run(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
+    """Standard output and error of a command in a clone, with this environment's Python first on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "HOME": str(folder.parent), **environment},
+        text=True,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def dvc(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a dvc command prints in a clone."""
+    return run(folder, sys.executable, "-m", "dvc", *arguments, code=code)
+
+
+def clone_into(folder: Path) -> Path:
+    """What a fresh clone of the tracked files, as they are now, would hold, committed; no cache, no environment."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run(folder, "git", "init", "--quiet")
+    run(folder, "git", "config", "user.name", "test")
+    run(folder, "git", "config", "user.email", "test@example.org")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message=all")
+    return folder
+
+
+def set_param(folder: Path, key: str, value: object) -> None:
+    """Changes one value of a clone's params.yaml."""
+    tree = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    *groups, leaf = key.split(".")
+    group = tree
+    for name in groups:
+        group = group[name]
+    group[leaf] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")

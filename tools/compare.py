@@ -1,0 +1,143 @@
+"""Compares reports/ and dvc.lock with what is committed: identical, equal within tolerance, or different.
+
+`make reproduce` ends with it. Exit code 0 for the first two, and where inputs were edited since the commit, so that
+there is nothing to compare with; 1 where results differ.
+
+run  python -m tools.compare
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+RESULTS = ["reports", "dvc.lock"]
+INPUTS = ["params.yaml", "dvc.yaml", "stages", "data/raw", "data/published.yaml", "requirements.txt"]
+RELATIVE = 1e-6  # what another processor's rounding may change in a number
+OF_SCALE = 1e-9  # of the largest magnitude in the number's column, for numbers that are nearly 0 beside the others
+DRAWN = 0.02  # absolute, in figures and prose, whose numbers are rounded: two units of an SVG's coordinates
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+Difference = tuple[str, str, str]  # where, committed, found
+
+
+def git(*arguments: str) -> bytes:
+    """What a git command prints."""
+    return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+
+
+def names(output: bytes) -> list[str]:
+    """The paths that a git command lists with -z."""
+    return [name.decode() for name in output.split(b"\0") if name]
+
+
+def edited_inputs() -> list[str]:
+    """Inputs that are not as committed, new files among them."""
+    changed = names(git("diff", "--name-only", "-z", "HEAD", "--", *INPUTS))
+    return changed + names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *INPUTS))
+
+
+def is_near(committed: float, found: float, scale: float) -> bool:
+    """Equal within the tolerance for a number in a column of this scale."""
+    return math.isclose(committed, found, rel_tol=RELATIVE, abs_tol=OF_SCALE * scale)
+
+
+def differences(path: str, committed: str, found: str) -> Iterator[Difference]:
+    """Where two versions of a file differ by more than the tolerance."""
+    if path.endswith(".json"):
+        yield from differences_in_json(json.loads(committed), json.loads(found), where="")
+    elif path.endswith(".csv"):
+        yield from differences_in_csv(committed, found)
+    else:
+        yield from differences_in_text(committed, found)
+
+
+def differences_in_json(committed: object, found: object, where: str) -> Iterator[Difference]:
+    """Key by key; a number's scale is the number itself."""
+    if isinstance(committed, dict) and isinstance(found, dict):
+        for key in dict.fromkeys([*committed, *found]):
+            missing = "nothing"
+            yield from differences_in_json(
+                committed.get(key, missing), found.get(key, missing), f"{where}.{key}".lstrip(".")
+            )
+    elif isinstance(committed, float) and isinstance(found, float):
+        if not is_near(committed, found, scale=1.0):
+            yield where, repr(committed), repr(found)
+    elif committed != found:
+        yield where, repr(committed), repr(found)
+
+
+def differences_in_csv(committed: str, found: str) -> Iterator[Difference]:
+    """Row by row; a number's scale is the largest magnitude in its committed column."""
+    old, new = (list(csv.reader(io.StringIO(text))) for text in (committed, found))
+    if len(old) != len(new) or old[0] != new[0]:
+        yield "header and number of rows", f"{old[0]}, {len(old) - 1}", f"{new[0]}, {len(new) - 1}"
+        return
+    scales = [
+        max((abs(value) for value in map(as_number, column) if value is not None), default=0.0)
+        for column in zip(*old[1:], strict=True)
+    ]
+    for row, (old_cells, new_cells) in enumerate(zip(old[1:], new[1:], strict=True), start=1):
+        for name, scale, before, after in zip(old[0], scales, old_cells, new_cells, strict=True):
+            numbers = as_number(before), as_number(after)
+            near = None not in numbers and is_near(*numbers, scale)  # type: ignore[arg-type]
+            if before != after and not near:
+                yield f"row {row}, column {name}", before, after
+
+
+def as_number(cell: str) -> float | None:
+    """The number that a cell spells."""
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def differences_in_text(committed: str, found: str) -> Iterator[Difference]:
+    """Figures and prose: the words must be the same, their numbers nearly so."""
+    if NUMBER.sub("#", committed) != NUMBER.sub("#", found):
+        yield "words", f"{len(committed)} characters", f"{len(found)} characters, not only numbers differ"
+        return
+    for before, after in zip(NUMBER.findall(committed), NUMBER.findall(found), strict=True):
+        if not math.isclose(float(before), float(after), rel_tol=RELATIVE, abs_tol=DRAWN):
+            yield "a number", before, after
+
+
+def main() -> None:
+    if edited := edited_inputs():
+        print(f"not compared with the commit: {', '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited since")
+        return
+    changed = names(git("diff", "--name-only", "-z", "HEAD", "--", *RESULTS))
+    new = names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *RESULTS))
+    found = [(name, "the file", "nothing", "a new file") for name in new]
+    for name in changed:
+        if name == "dvc.lock":  # hashes of the results: they follow from the rest, and mean nothing by themselves
+            continue
+        if not Path(name).exists():
+            found.append((name, "the file", "there", "nothing"))
+            continue
+        texts = git("show", f"HEAD:{name}").decode(), Path(name).read_text(encoding="utf-8")
+        found += [(name, *difference) for difference in differences(name, *texts)]
+    report(changed, found)
+
+
+def report(changed: list[str], found: list[tuple[str, str, str, str]]) -> None:
+    """Says which of the three cases it is; exits with 1 in the third."""
+    if found:
+        for name, where, committed, now in found[:20]:
+            print(f"different: {name}: {where}: committed {committed}, found {now}")
+        sys.exit(f"error: {len(found)} differences from the committed results (the first 20 are shown)")
+    if changed:
+        print(f"equal within {RELATIVE:g}, though not byte for byte: {', '.join(changed)}")
+        return
+    total = len(names(git("ls-files", "-z", "--", *RESULTS)))
+    print(f"identical: all {total} committed results came out byte for byte")
+
+
+if __name__ == "__main__":
+    main()
