@@ -2,6 +2,7 @@
 #                  and compares all results with the committed ones
 # make verify      says, without running a stage, whether dvc.lock belongs to what is committed
 # make test        installs the same, runs the tests
+# make test-all    runs the slow ones as well, which takes an hour or so
 # make lint        formatting, lint, types
 # make format      puts the formatting right
 # make clean       removes the environment, caches and data; what is committed stays
@@ -14,7 +15,7 @@ RUN := .venv/bin/python -m
 # dvc.yaml's commands find `python` on PATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce verify test lint format schema pin clean
+.PHONY: reproduce verify test test-all lint format schema pin clean
 
 reproduce: .venv/ready
 	@$(RUN) dvc repro --force
@@ -34,6 +35,9 @@ test: .venv/ready
 schema: .venv/ready
 	@.venv/bin/python -c 'import json; from stages.common.params import Params; \
 		print(json.dumps(Params.model_json_schema(), indent=2))' > params.schema.json
+
+test-all: .venv/ready
+	@$(RUN) pytest -m "slow or not slow"
 
 lint: .venv/ready
 	@$(RUN) ruff format --check

@@ -124,7 +124,7 @@ def summary(sections: list[Section]) -> dict[str, Any]:
 
 
 def _log10(errors: dict[str, float]) -> dict[str, float]:
-    return {name: math.log10(max(error, SMALLEST_ERROR)) for name, error in errors.items()}
+    return {name: round(math.log10(max(error, SMALLEST_ERROR)), 3) for name, error in errors.items()}
 
 
 def figures_of(s: Section) -> dict[str, str]:

@@ -76,7 +76,7 @@ def fit(features: Tensor, label: Tensor, settings: LogisticTraining) -> tuple[Fi
 
 
 def accuracy(result: Fit, features: Tensor, label: Tensor, form: str) -> float:
-    """The share of rows whose class has a probability above 1/2 at the fitted parameters."""
+    """The share of rows on the right side of the fitted boundary; class 1 is where P > 1/2, class 0 the rest."""
     *weights, bias = result.parameters().values()
     z = logits(features, torch.tensor(weights, dtype=features.dtype), torch.tensor(bias, dtype=features.dtype), form)
     return ((z > 0) == (label == 1)).double().mean().item()

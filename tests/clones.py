@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -11,13 +12,13 @@ import yaml
 from tests.conftest import ROOT
 
 
-def run(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
+def run(folder: Path, *command: str, code: int = 0, environment: Mapping[str, str] | None = None) -> str:
     """Standard output and error of a command in a clone, with this environment's Python first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path, "HOME": str(folder.parent), **environment},
+        env={**os.environ, "PATH": path, "HOME": str(folder.parent), **(environment or {})},
         text=True,
         encoding="utf-8",
         stdout=subprocess.PIPE,

@@ -282,6 +282,7 @@ def test_default_logistic_stops_on_its_loss_with_nearly_all_right(
             "params.yaml: 1 problem; nothing was run\n  train.nn",
         ),
     ],
+    ids=["two features", "two features", "three features", "no data", "misspelled key"],
 )
 def test_stage_refuses_its_input_and_leaves_every_file_as_it_was(
     refused: Callable[..., subprocess.CompletedProcess[str]],

@@ -159,11 +159,11 @@ POSITIVE, WHOLE, FLAG = "a number greater than 0", "valid integer", "valid boole
         ("train.logistic.form", "slope_intercept", "'slope-intercept' or 'general'"),
         ("data.line.weights", 3.0, "valid list"),
         ("data.line.weights", "3.0", "valid list"),
-        ("data.line.x", "uniform", "dictionary"),
+        ("data.line.x", "uniform", "group of keys"),
         ("data.line.file", 3, "valid string"),
         ("data.line.file", False, "valid string"),
-        ("data.line", None, "dictionary"),
-        ("train", [], "dictionary"),
+        ("data.line", None, "group of keys"),
+        ("train", [], "group of keys"),
         # out of range
         ("train.manual.lr", 0, POSITIVE),
         ("train.manual.lr", -0.01, POSITIVE),
@@ -228,7 +228,7 @@ def test_bad_value_is_named_with_what_was_expected_and_found(
         ("data.clusters.centers", [[0.0, 0.0], [1.0, INFINITY]], "data.clusters.centers.1.1: expected"),
         ("data.line.x", {"distribution": "uniform", "low": 1.0, "high": 1.0}, "data.line.x: expected low below high"),
         ("data.line.x", {"distribution": "uniform", "low": 2.0, "high": 1.0}, "data.line.x: expected low below high"),
-        ("data.line.x.distribution", "gaussian", "data.line.x: Input tag 'gaussian'"),
+        ("data.line.x.distribution", "gaussian", "data.line.x: expected distribution: uniform"),
         ("train.nn.iterations", "1.5", "train.nn.iterations: expected a valid integer"),
         ("train.logistic.standardize", True, "train.logistic: standardize: true needs form: general"),
     ],
@@ -245,6 +245,7 @@ def test_bad_part_or_combination_of_values_is_named(project: Path, key: str, val
         ("train.nn.lr", "1e3", 1000.0),
         ("train.nn.iterations", "1e3", 1000),
         ("train.nn.iterations", "250", 250),
+        ("train.nn.seed", "1e3", 1000),
         ("train.nn.seed", "4294967295", 2**32 - 1),
         ("train.nn.stop_below", "1e-9", 1e-9),
         ("data.line.noise", "1e-3", 1e-3),
@@ -270,7 +271,13 @@ def test_standardize_is_accepted_with_the_general_form(project: Path) -> None:
 # --- file ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["data/raw/norris.csv", "data/raw/deeper/own.csv", "data/raw/../raw/norris.csv"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "data/raw/norris.csv",
+        "data/raw/deeper/own.csv",
+    ],
+)
 def test_csv_below_data_raw_is_accepted(project: Path, file: str) -> None:
     Path("data/raw/deeper").mkdir()
     Path("data/raw/deeper/own.csv").touch()
@@ -294,13 +301,12 @@ def test_csv_below_data_raw_is_accepted(project: Path, file: str) -> None:
         ("data/raw/dangling.csv", "a CSV that exists"),
         ("data/raw", "a CSV that exists"),
         ("data/raw/folder.csv", "a CSV that exists"),
-        ("data/raw/loop.csv", "a path that the system can follow"),
-        ("data/raw/nul\0.csv", "a path that the system can follow"),
+        ("data/raw/loop.csv", "a CSV that exists"),
+        ("data/raw/nul\0.csv", "a CSV that exists"),
         pytest.param(
             "data/raw/" + 300 * "a",
-            "expected a",
+            "a CSV that exists",
             id="name too long",
-            marks=pytest.mark.xfail(raises=OSError, reason="is_file() raises before Python 3.14; the key is not named"),
         ),
     ],
 )
@@ -331,8 +337,8 @@ def test_file_that_is_not_a_csv_below_data_raw_is_refused(project: Path, file: s
         ("data:\n\tline: 1\n", ["can't be read as YAML", "line 2"]),
         pytest.param(2000 * "[", ["can't be read as YAML"], id="nested too deeply"),
         ("train: {nn: 1}}\n", ["can't be read as YAML", "line 1"]),
-        ("- data\n- train\n", ["the whole file: ", "dictionary", "found ['data', 'train']"]),
-        ("fast\n", ["the whole file: ", "dictionary", "found 'fast'"]),
+        ("- data\n- train\n", ["the whole file: ", "group of keys", "found ['data', 'train']"]),
+        ("fast\n", ["the whole file: ", "group of keys", "found 'fast'"]),
         ("{}\n", ["data: missing key", "train: missing key", "replicate: missing key"]),
         ("1: 2\n", ["the whole file: unknown key '1'"]),
         ("data: 2020-13-45\n", ["can't be read as YAML"]),

@@ -4,6 +4,7 @@ One class a group. No key has a default, so that params.yaml shows every setting
 misspelled one can't go unnoticed; every number has a range.
 """
 
+import re
 from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
@@ -42,20 +43,20 @@ def _number_from_text(value: object) -> object:
     return value
 
 
-def _resolved(file: str) -> Path:
-    try:
-        return Path(file).resolve()
-    except (OSError, RuntimeError, ValueError):  # a name too long, a link to itself, a NUL
-        raise PydanticCustomError("no_file", "expected a path that the system can follow") from None
-
-
 def _below_raw(file: str | None) -> str | None:
     """Accepts a path only if it is a file that really lies below data/raw/, links followed."""
     if file is None:
         return None
-    if Path(file).is_absolute() or not _resolved(file).is_relative_to(RAW.resolve()):
+    path = Path(file)
+    if path.parts[:2] != RAW.parts or ".." in path.parts:
         raise PydanticCustomError("outside_raw", "expected a path below data/raw/, relative to the project")
-    if not Path(file).is_file():
+    try:
+        is_inside, is_file = path.resolve().is_relative_to(RAW.resolve()), path.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, a link to itself, a NUL
+        is_inside, is_file = True, False
+    if not is_inside:
+        raise PydanticCustomError("outside_raw", "expected a path below data/raw/, not a link to elsewhere")
+    if not is_file:
         raise PydanticCustomError("no_file", "expected a CSV that exists; put it there or correct the name")
     return file
 
@@ -319,11 +320,20 @@ def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
         return _missing_tag(details, key)
     if details["type"] in ("unknown_key", "standardize"):
         return f"{key}: {details['msg']}"
-    expected = (
-        details["msg"].replace("Input should be", "expected").replace("expected greater", "expected a number greater")
-    )
+    expected = _expected(details)
     found = repr(details["input"])
     return f"{key}: {expected}, found {found if len(found) <= 60 else found[:57] + '...'}"
+
+
+def _expected(details: ErrorDetails) -> str:
+    """Pydantic's message in the words of this file."""
+    if details["type"] in ("model_type", "model_attributes_type"):
+        return "expected a group of keys"
+    if details["type"] == "union_tag_invalid":
+        return DISTRIBUTIONS
+    message = details["msg"].replace("Input should be", "expected").replace("List should have", "expected a list of")
+    message = re.sub(r" after validation, not \d+$", "", message)
+    return re.sub(r"^expected (greater|less)", r"expected a number \1", message)
 
 
 def _missing_tag(details: ErrorDetails, key: str) -> str:

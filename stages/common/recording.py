@@ -17,6 +17,7 @@ from stages.common.files import HISTORY, METRICS, write_csv, write_json
 from stages.common.params import Training
 from stages.common.scaling import Scaling
 
+LONGEST_TRAIL = 10_000  # states kept to look for the last finite one, about 1 kB each
 Loss = Callable[[Tensor, Tensor], Tensor]  # (w, b) -> the loss over the whole CSV
 
 
@@ -109,18 +110,20 @@ class Recorder:
         if not (w.isfinite().all() and b.isfinite().all()):
             self._stopped = "diverged"
         elif loss is not None or due:
-            self._examine(self._row(self._updates, w, b, loss), due)
+            self._examine(self._row(self._updates, w, b, loss), record=due, compare=True)
+        elif len(self._since) >= LONGEST_TRAIL:
+            self._examine(self._row(self._updates, w, b), record=False, compare=False)
 
-    def _examine(self, row: list[float], due: bool) -> None:
+    def _examine(self, row: list[float], *, record: bool, compare: bool) -> None:
         if not _is_finite(row):
             self._stopped = "diverged"
             return
         self._since.clear()
         self._last_finite = row
         loss = row[1]
-        if self._stop_below is not None and loss < self._stop_below:
+        if compare and self._stop_below is not None and loss < self._stop_below:
             self._stopped, self._stop_loss = "loss", loss
-        if due or self._stopped == "loss":
+        if record or self._stopped == "loss":
             self._rows.append(row)
 
     def finish(self, w: Tensor, b: Tensor) -> Fit:
@@ -134,8 +137,8 @@ class Recorder:
         last = self._last_finite_row()
         if last is None:
             raise UserError(
-                "the loss at the start is not a finite number: the data's values are too large to be squared;"
-                " scale them, or set standardize: true"
+                "the loss at the start is not a finite number: the data hold values too large to be squared;"
+                " divide the large columns of the CSV by a power of ten"
             )
         if last[0] < self._updates or self._stopped == "diverged":
             self._stopped, self._stop_loss = "diverged", None

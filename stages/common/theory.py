@@ -202,7 +202,8 @@ class Distribution:
 
     def mean(self, values: Array) -> Array:
         """E[f(x)] from the values f(points); the points run along the first axis."""
-        return np.tensordot(self.weights, values, axes=1)
+        weights = self.weights.reshape(-1, *[1] * (values.ndim - 1))
+        return (weights * values).sum(axis=0)  # no BLAS, whose order of summation depends on the processor
 
 
 def uniform(low: float, high: float) -> Distribution:
@@ -272,9 +273,9 @@ def single_point_error(x: Distribution, starts: Array, *, lr: float, steps: Sequ
     wanted, rows = set(steps), []
     for k in range(max(steps) + 1):
         if k in wanted:
-            rows.append(outer @ trace + added)
-        added += float(trace @ source)
-        trace = trace @ A
+            rows.append((outer * trace).sum(axis=1) + added)
+        added += float((trace * source).sum())
+        trace = (trace[:, np.newaxis] * A).sum(axis=0)
     return np.array(rows)
 
 

@@ -1,0 +1,93 @@
+"""Killed at any moment, `dvc repro` ends with the committed bytes, and no half-written file is ever seen."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.clones import clone_into, dvc, run, set_param
+
+SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+LONGEST = 40.0  # seconds from the start to the blow, at most; about the length of a full run
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    clone = clone_into(tmp_path_factory.mktemp("faults") / "project")
+    dvc(clone, "repro")
+    assert run(clone, "git", "status", "--porcelain") == ""
+    return clone
+
+
+def strike(clone: Path, seconds: float, blow: signal.Signals) -> None:
+    """A full run, hit with all its children after so many seconds."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with (clone.parent / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", "--force"],
+            cwd=clone,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, blow)
+        process.wait(timeout=60)
+
+
+def assert_nothing_half_written(clone: Path) -> None:
+    """Every file that is there can be read to its end."""
+    for path in (clone / "reports").rglob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
+    for path in [*(clone / "reports").rglob("*.csv"), *(clone / "data").glob("*.csv")]:
+        assert path.read_text(encoding="utf-8").endswith("\n")
+        assert not pd.read_csv(path).empty
+    for path in (clone / "reports").rglob("*.svg"):
+        assert path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    names = {path.name for folder in ("reports", "data") for path in (clone / folder).rglob("*") if path.is_file()}
+    listed = run(clone, "git", "ls-files", "reports", "data").splitlines()
+    committed = {Path(name).name for name in listed}
+    assert names <= committed | {f"{name}.csv" for name in ("line", "noisy_line", "plane", "stream", "clusters")}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize("number", range(50))
+def test_a_run_that_is_killed(clone: Path, number: int) -> None:
+    chance = random.Random(number)  # noqa: S311 moments, no secrets
+    strike(clone, chance.uniform(0.5, LONGEST), SIGNALS[number % 3])
+    assert_nothing_half_written(clone)
+    dvc(clone, "repro")
+    assert run(clone, "git", "status", "--porcelain") == ""
+    assert not list((clone / ".tmp").iterdir()), "a temporary file is left"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("faults")
+def test_two_runs_at_once(clone: Path) -> None:
+    """One of them waits or stops with DVC's message, and the state afterwards is right."""
+    set_param(clone, "train.nn.lr", 0.02)
+    command = [sys.executable, "-m", "dvc", "repro"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    both = [
+        subprocess.Popen(
+            command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert 0 in [process.returncode for process in both]
+    assert not [output for output in outputs if "Traceback" in output]
+    assert "up to date" in dvc(clone, "repro")
+    run(clone, "git", "checkout", "--quiet", ".")
+    dvc(clone, "repro")
+    assert run(clone, "git", "status", "--porcelain") == ""
