@@ -39,7 +39,7 @@ class Scaling:
             spread = sd[column - 1]
             if values.min() == values.max() or not (torch.isfinite(spread) and torch.isfinite(1 / spread)):
                 raise UserError(
-                    f"standardize: feature {column} of the CSV can't be scaled: expected values that differ and a finite"
+                    f"standardize: feature {column} of the CSV can't be scaled: expected values that differ, a finite"
                     f" standard deviation, found {values.min():g} to {values.max():g}; remove the column, or set"
                     " standardize: false"
                 )
