@@ -24,7 +24,7 @@ from stages.replicate import nn
 from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committed results, with the data drawn again."""
     folder = tmp_path_factory.mktemp("results")

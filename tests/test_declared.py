@@ -36,7 +36,7 @@ finally:
 SOMETIMES = {".params.ok", "data/raw", "data/published.yaml"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = clone_into(tmp_path_factory.mktemp("declared") / "project")
     for name in Data.model_fields:

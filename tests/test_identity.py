@@ -27,7 +27,7 @@ CONDITIONS = {
 FITS = [f"stages.{kind}{name}" for name in EXPERIMENTS for kind in ("train_", "replicate.")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In a folder with spaces and letters beyond ASCII, with the data drawn."""
     clone = clone_into(tmp_path_factory.mktemp("identity") / "ein Ordner für Tests")

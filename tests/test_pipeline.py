@@ -26,7 +26,7 @@ def git_status(clone: Path) -> list[str]:
     return run(clone, "git", "status", "--porcelain").splitlines()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone that the tests of this file share."""
     return clone_into(tmp_path_factory.mktemp("clone") / "project")
@@ -80,7 +80,7 @@ def test_a_learning_rate_reruns_its_fits_and_the_report_only(reproduced: Path) -
 
 @pytest.mark.xdist_group("pipeline")
 def test_a_target_runs_only_what_it_needs(clone: Path) -> None:
-    assert stages_run(dvc(clone, "repro", "--force", "train-nn")) == {
+    assert stages_run(dvc(clone, "repro", "--force", "--dry", "train-nn")) == {
         "check-params",
         "generate-data@stream",
         "train-nn",

@@ -109,7 +109,7 @@ def readers_of(leaf: str) -> set[str]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which every stage is up to date."""
     clone = clone_into(tmp_path_factory.mktemp("selective") / "project")

@@ -11,7 +11,7 @@ from tests.clones import clone_into, run, set_param
 from tools.compare import differences
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone_into(tmp_path_factory.mktemp("tools") / "ein Ordner für Tests")
 
