@@ -33,8 +33,8 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def number(value: float | None) -> str:
-    """A number for a reader: six significant digits; nothing for None."""
-    if value is None:
+    """A number for a reader: six significant digits; nothing for None and for what is not a finite number."""
+    if value is None or not math.isfinite(value):
         return ""
     return f"{value:.6g}"
 
@@ -137,13 +137,13 @@ def figures_of(s: Section) -> dict[str, str]:
 
 def main() -> None:
     content = sections(load_group("data", Data), load_group("train", Train))
+    markdown, html = render(content)
+    found = summary(content)
     for s in content:
         for name, svg in figures_of(s).items():
             write_text(svg, REPORTS / f"figures/{name}.svg")
-    markdown, html = render(content)
     write_text(markdown, REPORTS / "report.md")
     write_text(html, REPORTS / "index.html")
-    found = summary(content)
     write_json(found, REPORTS / "summary.json")
     print(", ".join(f"{number} checks {way.replace('_', ' ')}" for way, number in found["checks"].items()))  # noqa: T201
 

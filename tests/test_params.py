@@ -431,3 +431,9 @@ def test_check_params_writes_the_committed_marker(
 def test_check_params_does_not_wait_for_torch(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     program = "import sys, stages.check_params; print('torch' in sys.modules)"
     assert run("-c", program).stdout == "False\n"
+
+
+def test_shared_takes_one_feature_of_the_stream(project: Path) -> None:
+    """Refused as a whole, before anything runs; a group by itself is another matter."""
+    set_value("data.stream.weights", [1.0, 2.0])
+    assert "data.stream.weights: expected one weight, found 2" in message()

@@ -17,6 +17,7 @@ import yaml
 
 from stages import generate_data, report
 from stages.common import answers
+from stages.common.errors import UserError
 from stages.common.evidence import EXPERIMENTS, as_text, compared_settings, truth
 from stages.common.figures import MAX_FRAMES, MAX_POINTS, Scatter, evenly_spaced, fit_picture, loss_picture
 from stages.common.files import write_csv, write_json
@@ -375,3 +376,42 @@ def test_truth_of_the_defaults(results: Path) -> None:
     assert truth("logistic", data.clusters, train.logistic) == {"w": -1.0, "b": 0.0}
     general = train.logistic.model_copy(update={"form": "general"})
     assert truth("logistic", data.clusters, general) == {"w1": -4.0, "w2": -4.0, "b": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("reports/metrics/nn.json", lambda text: text[:50]),
+        ("reports/history/nn.csv", lambda text: ""),
+        ("reports/history/nn.csv", lambda text: text.split("\n")[0] + "\n"),
+        ("reports/replicates/nn.json", lambda text: text[:50]),
+        ("data/published.yaml", lambda text: "nn: {}\n"),
+    ],
+)
+def test_damaged_results_end_in_a_message(results: Path, name: str, spoil: Callable[[str], str]) -> None:
+    path = Path(name)
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(name)):
+        report.main()
+
+
+@pytest.mark.parametrize("std", [1e-160, 1e-300])
+def test_a_truth_out_of_range_is_not_known(results: Path, change: Callable[[str, str, Any], None], std: float) -> None:
+    change("data.clusters", "std", std)
+    markdown, _ = built()
+    assert "nan" not in markdown
+    assert "inf |" not in markdown
+
+
+def test_clusters_with_a_column_of_zeros(results: Path, change: Callable[[str, str, Any], None]) -> None:
+    """The weight of such a column is free: there is no single minimum, and the report says so by leaving it out."""
+    change("data.clusters", "file", "data/raw/iris.csv")
+    frame = pd.read_csv("data/clusters.csv").assign(x=0.0)
+    write_csv(frame, Path("data/clusters.csv"))
+    markdown, _ = built()
+    assert "nan" not in markdown
+
+
+def test_values_near_the_largest_float_can_be_drawn() -> None:
+    scatter = Scatter(np.array([-1e308, 1e308]), np.array([1.0, 2.0]), None, "x", "y")
+    ET.fromstring(fit_picture(scatter, [(0.0, -1.0, 1.0)], None, None, moving="fit").svg)  # noqa: S314 made here

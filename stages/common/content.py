@@ -135,7 +135,7 @@ def facts(e: Evidence) -> list[tuple[str, str]]:
     rows = [
         ("smallest eigenvalue of the Hessian", f"{c.eigenvalues[0]:.6g}"),
         ("largest eigenvalue of the Hessian", f"{c.eigenvalues[-1]:.6g}"),
-        ("condition number", f"{c.condition:.4g}"),
+        ("condition number", f"{c.condition:.4g}" if c.condition < 1e300 else "none, a direction is flat"),
         ("learning rate used", f"{e.train.lr:g}"),
         ("largest stable learning rate, 2 / largest eigenvalue", f"{c.stable_lr:.4g}"),
     ]

@@ -17,5 +17,7 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
+    except MemoryError:
+        sys.exit("error: there is not enough memory; ask for fewer rows in params.yaml, or take a smaller CSV")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -18,6 +18,7 @@ from stages.common.files import (
     read_json,
     read_linear_set,
     read_published,
+    read_results,
 )
 from stages.common.params import ClustersData, Data, DataSet, LinearData, LogisticTraining, Train, Training
 
@@ -186,9 +187,9 @@ def gather(experiment: str, all_data: Data, all_train: Train) -> Evidence:
         train=getattr(all_train, experiment),
         published=read_published(experiment),
         metrics=read_json(METRICS / f"{experiment}.json"),
-        history=pd.read_csv(HISTORY / f"{experiment}.csv"),
+        history=read_results(HISTORY / f"{experiment}.csv", first_column="iteration"),
         replicates=read_json(REPLICATES / f"{experiment}.json"),
-        repetitions=pd.read_csv(REPLICATES / f"{experiment}.csv"),
+        repetitions=read_results(REPLICATES / f"{experiment}.csv"),
         table=read(DATA / f"{data_set}.csv"),
     )
 
@@ -240,12 +241,14 @@ def truth(experiment: str, data: DataSet, train: Training) -> Parameters:
 
 
 def _true_boundary(data: ClustersData, form: str) -> Parameters:
-    w, b = theory.cluster_log_odds(data.centers, data.std)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        w, b = theory.cluster_log_odds(data.centers, data.std)
+        ratios = [-w[0] / w[1], -b / w[1]]
+    if not np.isfinite([*w, b, *(ratios if form != "general" else [])]).all():  # an upright boundary has no slope
+        return {}
     if form == "general":
         return {**_named_weights(w.tolist()), "b": b}
-    if w[1] == 0:  # an upright boundary has no slope
-        return {}
-    return {"w": float(-w[0] / w[1]) + 0.0, "b": float(-b / w[1]) + 0.0}  # + 0.0 turns -0.0 into 0.0
+    return {name: float(ratio) + 0.0 for name, ratio in zip("wb", ratios, strict=True)}  # + 0.0 turns -0.0 into 0.0
 
 
 def _named_weights(weights: list[float]) -> Parameters:

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ METRICS = Path("reports/metrics")
 HISTORY = Path("reports/history")
 REPLICATES = Path("reports/replicates")
 TEMPORARY = Path(".tmp")  # ignored by git and DVC, on the same file system as the outputs
+DAMAGED = "expected what an earlier stage wrote, found none or a damaged file; run `dvc repro --force`"
 DIGITS = 10  # significant digits of every written float
 
 
@@ -112,7 +114,7 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 def _lines(path: Path, stream: Any) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every line that is not blank."""
-    reader = csv.reader(stream, skipinitialspace=True, strict=True)
+    reader = csv.reader(stream, skipinitialspace=True)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells) or len(cells) > 1:
@@ -129,6 +131,7 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
         raise UserError(
             f"{path}: expected columns separated by commas, found the header '{names[0][:60]}'; save it with commas"
         )
+    times = Counter(names)
     for position, name in enumerate(names, start=1):
         if not name:
             raise UserError(f"{path}: column {position} has no name; give each column a name in the first line")
@@ -136,8 +139,8 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
             raise UserError(
                 f"{path}: the name of column {position} holds an unprintable character; give it another name"
             )
-        if names.count(name) > 1:
-            raise UserError(f"{path}: column name '{name}' stands {names.count(name)} times; give each column its own")
+        if times[name] > 1:
+            raise UserError(f"{path}: column name '{name}' stands {times[name]} times; give each column its own")
     return names
 
 
@@ -194,12 +197,38 @@ def _expect_features(path: Path, table: Table, expected: int | None) -> None:
 
 def read_published(experiment: str) -> dict[str, Any]:
     """What an experiment's article published: the experiment's part of data/published.yaml."""
-    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))[experiment]
+    try:
+        published: dict[str, Any] = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))[experiment]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{PUBLISHED}: expected an entry for {experiment}; {error!r}") from None
+    return published
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file that an earlier stage wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file that an earlier stage wrote.
+
+    Raises:
+        UserError: where it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"{path}: {DAMAGED} ({error})") from None
+
+
+def read_results(path: Path, first_column: str | None = None) -> pd.DataFrame:
+    """A CSV that an earlier stage wrote.
+
+    Raises:
+        UserError: where it is not there or damaged.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except (FileNotFoundError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path}: {DAMAGED} ({error})") from None
+    if frame.empty or (first_column is not None and frame.columns[0] != first_column):
+        raise UserError(f"{path}: {DAMAGED}")
+    return frame
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

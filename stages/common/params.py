@@ -259,6 +259,17 @@ class Params(Group):
     train: Train
     replicate: Replicate
 
+    @model_validator(mode="after")
+    def _shared_takes_one_feature(self) -> Self:
+        if self.data.stream.file is None and len(self.data.stream.weights) > 1:
+            raise PydanticCustomError(
+                "stream",
+                "data.stream.weights: expected one weight, found {found}; train.shared reads these data and takes one"
+                " feature (data.plane, for train.minibatch, takes any number)",
+                {"found": len(self.data.stream.weights)},
+            )
+        return self
+
 
 G = TypeVar("G", bound=Group)
 
@@ -318,6 +329,8 @@ def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
         return f"{key}: missing key; every key must be there (`git diff {PARAMS}` shows what was removed)"
     if details["type"] == "union_tag_not_found":
         return _missing_tag(details, key)
+    if details["type"] == "stream":
+        return details["msg"]
     if details["type"] in ("unknown_key", "standardize"):
         return f"{key}: {details['msg']}"
     expected = _expected(details)

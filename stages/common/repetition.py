@@ -16,19 +16,23 @@ from stages.common.params import DataSet, LinearData, Normal, Replicate, Uniform
 
 Array = np.ndarray
 
-CHUNK = 500  # repetitions drawn and run together; part of the meaning of a seed, since it fixes the order of draws
+# Repetitions drawn and run together; part of the meaning of a seed, since they fix the order of draws. Fewer where
+# there are many rows, so that a chunk's data stay below 100 MB or so.
+CHUNK = 500
+CHUNK_CELLS = 2_500_000  # rows times repetitions
 
 
-def chunks(settings: Replicate, experiment: int) -> Iterator[tuple[int, np.random.Generator]]:
+def chunks(settings: Replicate, experiment: int, rows: int) -> Iterator[tuple[int, np.random.Generator]]:
     """Size and generator of each chunk of repetitions, the same however many chunks follow.
 
     Args:
         settings: count and seed.
         experiment: a number of its own for each experiment, so that no two share their draws.
+        rows: of one repetition's data.
     """
-    for number, first in enumerate(range(0, settings.count, CHUNK)):
-        size = min(CHUNK, settings.count - first)
-        yield size, np.random.default_rng([settings.seed, experiment, number])
+    chunk = max(1, min(CHUNK, CHUNK_CELLS // rows))
+    for number, first in enumerate(range(0, settings.count, chunk)):
+        yield min(chunk, settings.count - first), np.random.default_rng([settings.seed, experiment, number])
 
 
 # --- fresh data ------------------------------------------------------------------------------------------------------

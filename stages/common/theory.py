@@ -316,8 +316,9 @@ def shared_full_batch_path(
     start: Array, slope: float, intercept: float, x: Distribution, *, lr: float, steps: int
 ) -> Array:
     """Descent on E[(y_hat - y)^2], the loss over infinitely many rows, (steps + 1, 2)."""
-    first, second = float(x.mean(x.points)), float(x.mean(x.points**2))
-    w, b = map(float, start)
+    # Rounded, since the edge of stability magnifies a last bit that differs between processors.
+    first, second = (round(float(x.mean(x.points**power)), 14) for power in (1, 2))
+    w, b = (round(float(value), 14) for value in start)
     path = np.empty((steps + 1, 2))
     for k in range(steps + 1):
         path[k] = w, b
@@ -372,6 +373,8 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
     """
     Z, offset = logits_of(features, form)
     scale = np.linalg.norm(Z, axis=0) / math.sqrt(len(Z))
+    if not (scale > 0).all() or not np.isfinite(scale).all():  # a column of zeros leaves its weight free
+        return None
     Z = Z / scale
 
     def value(theta: Array) -> float:
@@ -410,7 +413,9 @@ def maximum_likelihood_exists(features: Array, label: Array, *, form: str) -> bo
     exactly where there is none.
     """
     Z, _ = logits_of(features, form)
-    signed = np.where(label == 1, 1.0, -1.0)[:, np.newaxis] * Z / np.abs(Z).max(axis=0)
+    largest = np.abs(Z).max(axis=0)
+    Z = Z[:, largest > 0] / largest[largest > 0]
+    signed = np.where(label == 1, 1.0, -1.0)[:, np.newaxis] * Z
     found = linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(Z)), bounds=(-1, 1), method="highs")
     return bool(-found.fun < 1e-7)
 
@@ -424,5 +429,5 @@ def cluster_log_odds(centers: list[list[float]], std: float) -> tuple[Array, flo
     Returns:
         w of shape (coordinates,), and b.
     """
-    c0, c1 = np.array(centers)
-    return (c1 - c0) / std**2, float((c0 @ c0 - c1 @ c1) / (2 * std**2))
+    c0, c1 = np.array(centers) / std
+    return (c1 - c0) / std, float((c0 @ c0 - c1 @ c1) / 2)

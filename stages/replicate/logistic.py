@@ -118,7 +118,9 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("clusters", data, read_clusters)
     parts, accuracies = [], []
-    for repetitions, generator in chunks(replicate, experiment=6):
+    for repetitions, generator in chunks(
+        replicate, experiment=6, rows=len(own.target) if own else 2 * data.rows_per_cluster
+    ):
         features, label = fresh_clusters(data, own, repetitions, generator)
         if settings.form == "slope-intercept":
             start = np.tile([1.0, 0.0], (repetitions, 1))

@@ -62,7 +62,7 @@ def main() -> None:
     own = own_table("line", data, read_linear_set)
     printed = {int(k): loss for k, loss in published["losses"].items() if int(k) <= settings.iterations}
     from_random, from_published = [], []
-    for repetitions, generator in chunks(replicate, experiment=1):
+    for repetitions, generator in chunks(replicate, experiment=1, rows=len(own.target) if own else data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         start = generator.uniform(0, 1, (repetitions, 2))
         from_random.append(descend(features, target, start, settings))

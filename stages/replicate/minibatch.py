@@ -84,7 +84,7 @@ def main() -> None:
     published = read_published("minibatch")
     own = own_table("plane", data, read_linear_set)
     parts = []
-    for repetitions, generator in chunks(replicate, experiment=3):
+    for repetitions, generator in chunks(replicate, experiment=3, rows=len(own.target) if own else data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         weights = 0.01 * generator.standard_normal((repetitions, features.shape[2]))
         start = np.column_stack([weights, np.zeros(repetitions)])

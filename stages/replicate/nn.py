@@ -95,7 +95,7 @@ def main() -> None:
     own = own_table("stream", data, read_linear_set)
     record = range(0, settings.iterations + 1, settings.log_every)
     parts = []
-    for repetitions, generator in chunks(replicate, experiment=4):
+    for repetitions, generator in chunks(replicate, experiment=4, rows=len(own.target) if own else data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         bound = 1 / np.sqrt(features.shape[2])
         start = generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1))

@@ -58,7 +58,7 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("noisy_line", data, read_linear_set)
     parts, eigenvalues = [], []
-    for repetitions, generator in chunks(replicate, experiment=2):
+    for repetitions, generator in chunks(replicate, experiment=2, rows=len(own.target) if own else data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         start = np.column_stack([generator.standard_normal(repetitions), np.zeros(repetitions)])
         parts.append(descend(features, target, start, settings))
