@@ -410,8 +410,3 @@ def test_clusters_with_a_column_of_zeros(results: Path, change: Callable[[str, s
     write_csv(frame, Path("data/clusters.csv"))
     markdown, _ = built()
     assert "nan" not in markdown
-
-
-def test_values_near_the_largest_float_can_be_drawn() -> None:
-    scatter = Scatter(np.array([-1e308, 1e308]), np.array([1.0, 2.0]), None, "x", "y")
-    ET.fromstring(fit_picture(scatter, [(0.0, -1.0, 1.0)], None, None, moving="fit").svg)  # noqa: S314 made here

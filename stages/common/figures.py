@@ -24,7 +24,6 @@ MAX_POINTS = 1000  # points drawn of a data set; more would only make the file l
 MAX_FRAMES = 500  # recorded iterations drawn, and steps of the slider
 VISIBLE_LOSS = 1e12  # a loss above this is drawn at it; runs that diverge reach the largest float
 LEGEND_CHARACTERS = 48  # that fit into one line above a figure
-LARGEST_SPAN = 1e300  # of an axis; matplotlib needs room for its own arithmetic
 OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
 
 # name: (on light paper, on dark paper). Okabe and Ito's blue, vermillion and orange, lightened for dark paper.
@@ -338,8 +337,6 @@ def _use_log_scale(axes: Axes, values: np.ndarray) -> None:
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if not high - low < LARGEST_SPAN:
-        return -LARGEST_SPAN, LARGEST_SPAN
     margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
     return low - margin, high + margin
 

@@ -29,6 +29,7 @@ HISTORY = Path("reports/history")
 REPLICATES = Path("reports/replicates")
 TEMPORARY = Path(".tmp")  # ignored by git and DVC, on the same file system as the outputs
 DAMAGED = "expected what an earlier stage wrote, found none or a damaged file; run `dvc repro --force`"
+LARGEST = 1e150  # the square of a larger number is not finite
 DIGITS = 10  # significant digits of every written float
 
 
@@ -114,7 +115,7 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 def _lines(path: Path, stream: Any) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every line that is not blank."""
-    reader = csv.reader(stream, skipinitialspace=True)
+    reader = csv.reader(stream, skipinitialspace=True, strict=True)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells) or len(cells) > 1:
@@ -147,7 +148,7 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
 def _checked_numbers(where: str, header: list[str], cells: list[str]) -> list[float]:
     try:
         numbers = [float(cell) for cell in cells]
-        if len(numbers) == len(header) and all(map(math.isfinite, numbers)):
+        if len(numbers) == len(header) and all(abs(number) <= LARGEST for number in numbers):
             return numbers
     except ValueError:
         pass
@@ -158,12 +159,20 @@ def _row_error(where: str, header: list[str], cells: list[str]) -> UserError:
     if len(cells) != len(header):
         expected = f"{len(header)} cells as in the header ({', '.join(header)})"
         return UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
-    name, cell = next(pair for pair in zip(header, cells, strict=True) if not _is_finite_number(pair[1]))
+    name, cell = next(pair for pair in zip(header, cells, strict=True) if not _is_usable(pair[1]))
     found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
-    return UserError(f"{where}, column '{name}': expected a finite number, found {found}; correct or remove the row")
+    expected = "expected a finite number" + (f" of size {LARGEST:g} at most" if _is_finite(cell) else "")
+    return UserError(f"{where}, column '{name}': {expected}, found {found}; correct or remove the row")
 
 
-def _is_finite_number(cell: str) -> bool:
+def _is_usable(cell: str) -> bool:
+    try:
+        return abs(float(cell)) <= LARGEST  # not so for nan and inf
+    except ValueError:
+        return False
+
+
+def _is_finite(cell: str) -> bool:
     try:
         return math.isfinite(float(cell))
     except ValueError:
