@@ -111,12 +111,14 @@ def _parameter_rows(e: Evidence) -> Iterator[Quantity]:
     for name, value in e.fitted.items():
         published = printed.get(name)
         interval = e.replicates.get("published", {}).get("fitted", {}).get(name)
-        if published is None:
-            check, percentile = None, _percentile_of_run(e, name, value)
-        elif interval is not None:
-            check, percentile = inside_check(e, name, published, interval), _as_percentile(interval)
-        else:
-            check, percentile = decimals_check(e, name, published, value), _percentile_of_run(e, name, value)
+        percentile = _percentile_of_run(e, name, value)
+        check = None
+        if published is not None and interval is not None:
+            percentile = _as_percentile(interval)
+            is_seeded = "chosen_seeds" in e.published
+            check = (
+                decimals_check(e, name, published, value) if is_seeded else inside_check(e, name, published, interval)
+            )
         yield Quantity(
             name,
             true=e.true.get(name),

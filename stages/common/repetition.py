@@ -277,6 +277,15 @@ def percentiles_of_printed(values: Array, printed: str) -> dict[str, float]:
     }
 
 
+def percentiles_of_fitted(runs: Runs, printed: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Where each printed parameter lies among the runs' final ones, and their spread."""
+    return {
+        name: {**percentiles_of_printed(values, printed[name]), **spread(values)}
+        for name, values in zip(parameter_names(runs.theta), runs.theta.T, strict=True)
+        if name in printed
+    }
+
+
 def prints_as(values: Array, printed: str) -> Array:
     """Which values round to the printed number at its number of decimals."""
     decimals = len(printed.partition(".")[2])

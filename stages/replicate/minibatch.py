@@ -25,6 +25,7 @@ from stages.common.repetition import (
     outcome,
     own_table,
     parameter_names,
+    percentiles_of_fitted,
     percentiles_of_printed,
     scaled,
     spread,
@@ -99,11 +100,7 @@ def main() -> None:
         "count": replicate.count,
         **outcome(runs),
         "published": {
-            "fitted": {
-                name: {**percentiles_of_printed(values, published["fitted"][name]), **spread(values)}
-                for name, values in zip(parameter_names(runs.theta), runs.theta.T, strict=True)
-                if name in published["fitted"]
-            },
+            "fitted": percentiles_of_fitted(runs, published["fitted"]),
             "loss": {
                 str(iteration): {**percentiles_of_printed(at[str(iteration)], loss), **spread(at[str(iteration)])}
                 for iteration, loss in published["losses"].items()

@@ -23,6 +23,7 @@ from stages.common.repetition import (
     fresh_linear_sets,
     outcome,
     own_table,
+    percentiles_of_fitted,
     prints_as,
 )
 
@@ -114,6 +115,7 @@ def main() -> None:
         **outcome(runs),
         "share_ended": {way: float(np.mean(where == way)) for way in ways},
         "share_as_published": {str(k): float(share) for k, share in zip(record, shown.mean(axis=1), strict=True)},
+        "published": {"fitted": percentiles_of_fitted(runs, printed)},
         "paths": paths_of(runs, list(record)),
     }
     write_json(found, REPLICATES / "shared.json")
