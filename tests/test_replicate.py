@@ -266,13 +266,23 @@ def test_quadratic_is_the_loss_and_its_gradient(params: Params) -> None:
 
 
 def test_chunks_do_not_depend_on_the_count() -> None:
-    few = [generator.random() for _, generator in chunks(Replicate(count=CHUNK + 1, seed=3), experiment=1, rows=100)]
-    many = [generator.random() for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=1, rows=100)]
-    other = [generator.random() for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=2, rows=100)]
+    few = [
+        generator.random()
+        for _, generator in chunks(Replicate(count=CHUNK + 1, seed=3), experiment=1, own=None, drawn=100)
+    ]
+    many = [
+        generator.random()
+        for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=1, own=None, drawn=100)
+    ]
+    other = [
+        generator.random()
+        for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=2, own=None, drawn=100)
+    ]
     assert few == many[: len(few)]
     assert not set(many) & set(other)
     assert (
-        sum(size for size, _ in chunks(Replicate(count=5 * CHUNK + 7, seed=3), experiment=1, rows=100)) == 5 * CHUNK + 7
+        sum(size for size, _ in chunks(Replicate(count=5 * CHUNK + 7, seed=3), experiment=1, own=None, drawn=100))
+        == 5 * CHUNK + 7
     )
 
 

@@ -61,15 +61,16 @@ def answer_noisy(e: Evidence) -> Answer | None:
     eigenvalue = e.repetitions["largest_eigenvalue"].to_numpy()
     loss, stopped = e.repetitions["loss"].to_numpy(), e.repetitions["stopped"].to_numpy()
     iterations = np.arange(SHOWN_ITERATIONS + 1)
-    curves = {
-        name: (iterations, _loss_of_course(e, iterations, accumulate=accumulate))
+    courses = {
+        name: e.course(iterations, accumulate=accumulate)
         for name, accumulate in (("never zeroed, theory", True), ("zeroed, theory", False))
     }
+    curves = {name: (iterations, course.loss) for name, course in courses.items() if course is not None}
     recorded = e.history[e.history["iteration"] <= SHOWN_ITERATIONS]
     points = recorded["iteration"].to_numpy(), recorded["loss"].to_numpy()
-    course = course_figure(curves, points, e.train.stop_below)
+    figure = course_figure(curves, points, e.train.stop_below)
     largest = float(e.curvature.eigenvalues[-1])
-    draws = draws_figure(eigenvalue, loss, stopped, limit, (largest, min(e.metrics["loss"], 1e12)))
+    draws = draws_figure(eigenvalue, loss, stopped, limit, (largest, e.metrics["loss"]))
     stable = 2 / lr
     return Answer(
         values={
@@ -89,7 +90,7 @@ def answer_noisy(e: Evidence) -> Answer | None:
         figures=[
             AnswerFigure(
                 "noisy-course",
-                course,
+                figure,
                 "Loss by iteration on these data, as theory predicts it with and without zeroing, and as recorded.",
             ),
             AnswerFigure(
@@ -100,20 +101,6 @@ def answer_noisy(e: Evidence) -> Answer | None:
             ),
         ],
     )
-
-
-def _loss_of_course(e: Evidence, iterations: np.ndarray, *, accumulate: bool) -> np.ndarray:
-    course = theory.full_batch_course(
-        e.features,
-        e.target,
-        np.array(list(e.metrics["initial"].values())),
-        lr=e.train.lr,
-        iterations=iterations,
-        factor=1,
-        accumulate=accumulate,
-        standardize=e.standardize,
-    )
-    return course.loss
 
 
 def error_of_repetitions(e: Evidence) -> Answer | None:

@@ -14,7 +14,8 @@ from scipy.stats import chi2
 
 from stages.common import theory
 from stages.common.evidence import Evidence
-from stages.common.params import LinearData, LogisticTraining
+from stages.common.params import LogisticTraining
+from stages.common.repetition import decimals_of
 
 MIN_REPETITIONS = 400  # fewer say too little about the ends of the central 99 %
 CENTRAL = (0.5, 99.5)  # percent
@@ -145,11 +146,10 @@ def _finite(value: float) -> float | None:
 
 def _loss_rows(e: Evidence) -> Iterator[Quantity]:
     printed = {} if e.departures else e.published.get("losses", {})
-    intervals = {**e.replicates.get("published", {}), **e.replicates.get("published_start", {})}.get("loss", {})
     loss_at = dict(zip(e.history["iteration"], e.history["loss"], strict=True))
     for iteration, published in printed.items():
         course = e.course(np.array([iteration]))
-        interval = intervals.get(str(iteration))
+        interval = e.loss_spreads.get(str(iteration))
         yield Quantity(
             f"loss at iteration {iteration}",
             predicted=None if course is None else _finite(course.loss[0]),
@@ -265,7 +265,7 @@ def among_check(e: Evidence, name: str, column: str, value: float) -> Check:
 
 def decimals_check(e: Evidence, name: str, published: str, value: float) -> Check:
     """The fit shows the published decimals; a matter of the seed, so that it applies to the chosen seeds only."""
-    decimals = len(published.partition(".")[2])
+    decimals = decimals_of(published)
     statement = f"{name} is {published} to {decimals} decimals"
     chosen = e.published["chosen_seeds"]
     if (e.data.seed, getattr(e.train, "seed", None)) != (chosen["data"], chosen["train"]):
@@ -355,7 +355,6 @@ def moments_check(e: Evidence) -> Check | None:
         return Check(statement, Verdict.NOT_APPLICABLE, "theory predicts one drawn feature, zeroed gradients, as it is")
     if reason := too_few(e):
         return Check(statement, Verdict.NOT_APPLICABLE, reason)
-    assert isinstance(e.data, LinearData)
     steps = e.repetitions[(e.repetitions["iteration"] > 0) & (e.repetitions["predicted"] > 1e-17)]
     deviation = float((steps["difference"] / steps["standard_error"]).abs().max())
     return judged(statement, deviation <= STANDARD_ERRORS, f"at most {deviation:.2f} over {len(steps)} steps")

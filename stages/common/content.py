@@ -118,8 +118,8 @@ def _parameters(history: pd.DataFrame) -> list[Parameters]:
 
 def _central(e: Evidence, printed: dict[int, float]) -> dict[int, tuple[float, float]]:
     """The central 99 % of the repetitions' losses at the iterations that the article printed."""
-    spreads = {**e.replicates.get("published", {}), **e.replicates.get("published_start", {})}.get("loss", {})
-    return {k: (spreads[str(k)]["low"], spreads[str(k)]["high"]) for k in printed if "low" in spreads.get(str(k), {})}
+    spreads = {k: e.loss_spreads.get(str(k), {}) for k in printed}
+    return {k: (spread["low"], spread["high"]) for k, spread in spreads.items() if "low" in spread}
 
 
 def facts(e: Evidence) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from stages.common.files import (
     METRICS,
     REPLICATES,
     Table,
+    parameter_names,
     read_clusters,
     read_json,
     read_linear_set,
@@ -158,7 +159,12 @@ class Evidence:
             features = (features - features.mean(0)) / features.std(0)
         return theory.curvature(theory.hessian(features, FACTOR[self.experiment]))
 
-    def course(self, iterations: np.ndarray) -> theory.Course | None:
+    @property
+    def loss_spreads(self) -> dict[str, dict[str, float]]:
+        """The repetitions' losses at the printed iterations (as text), from the published start if there is one."""
+        return {**self.replicates.get("published", {}), **self.replicates.get("published_start", {})}.get("loss", {})
+
+    def course(self, iterations: np.ndarray, *, accumulate: bool | None = None) -> theory.Course | None:
         """Theory's course of manual and noisy from the recorded start; None elsewhere or without one solution."""
         if self.experiment not in ("manual", "noisy") or self.exact is None:
             return None
@@ -169,7 +175,7 @@ class Evidence:
             lr=self.train.lr,
             iterations=iterations,
             factor=FACTOR[self.experiment],
-            accumulate=not self.train.zero_grad,
+            accumulate=not self.train.zero_grad if accumulate is None else accumulate,
             standardize=self.standardize,
         )
 
@@ -252,6 +258,4 @@ def _true_boundary(data: ClustersData, form: str) -> Parameters:
 
 
 def _named_weights(weights: list[float]) -> Parameters:
-    if len(weights) == 1:
-        return {"w": weights[0]}
-    return {f"w{j}": weight for j, weight in enumerate(weights, start=1)}
+    return dict(zip(parameter_names(len(weights)), weights, strict=False))  # the last name is b's

@@ -186,7 +186,7 @@ def draws_figure(
         for way, name, color, marker in ways:
             mine = stopped == way
             axes.plot(eigenvalue[mine], shown[mine], marker, color=color, markersize=3.5, alpha=0.7, label=name)
-        axes.plot(*run, "o", color=RED, markersize=8, label="this run")
+        axes.plot(run[0], min(run[1], VISIBLE_LOSS), "o", color=RED, markersize=8, label="this run")
         axes.axvline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=1, label=f"4 / lr = {limit:g}")
         axes.set(xlabel="largest eigenvalue of the Hessian", ylabel="loss at the final parameters")
         _legend(figure, axes)

@@ -41,6 +41,11 @@ class Table:
     target: pd.Series
 
 
+def parameter_names(weights: int) -> list[str]:
+    """The parameters as the files call them: `w` or `w1`, `w2`, ..., then `b`."""
+    return ["w", "b"] if weights == 1 else [*(f"w{j}" for j in range(1, weights + 1)), "b"]
+
+
 def significant(value: float) -> float:
     """The float that is written for `value`: rounded to 10 significant digits."""
     return float(f"{value:.{DIGITS}g}")

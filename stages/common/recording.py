@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stages.common.errors import UserError
-from stages.common.files import HISTORY, METRICS, write_csv, write_json
+from stages.common.files import HISTORY, METRICS, parameter_names, write_csv, write_json
 from stages.common.params import Training
 from stages.common.scaling import Scaling
 
@@ -164,8 +164,8 @@ class Recorder:
         ]
 
     def _history(self, weights: int) -> pd.DataFrame:
-        names = ["w"] if weights == 1 else [f"w{j}" for j in range(1, weights + 1)]
-        return pd.DataFrame(self._rows, columns=["iteration", "loss", *names, "b"]).astype({"iteration": int})
+        columns = ["iteration", "loss", *parameter_names(weights)]
+        return pd.DataFrame(self._rows, columns=columns).astype({"iteration": int})
 
 
 def _is_finite(row: list[float]) -> bool:

@@ -11,8 +11,16 @@ from typing import Any, Self
 import numpy as np
 
 from stages.common import theory
-from stages.common.files import DATA, Table
-from stages.common.params import DataSet, LinearData, Normal, Replicate, Uniform
+from stages.common.files import DATA, Table, parameter_names
+from stages.common.params import (
+    DataSet,
+    IterativeTraining,
+    LinearData,
+    LogisticTraining,
+    Normal,
+    Replicate,
+    Uniform,
+)
 
 Array = np.ndarray
 
@@ -22,14 +30,18 @@ CHUNK = 500
 CHUNK_CELLS = 2_500_000  # rows times repetitions
 
 
-def chunks(settings: Replicate, experiment: int, rows: int) -> Iterator[tuple[int, np.random.Generator]]:
+def chunks(
+    settings: Replicate, experiment: int, own: Table | None, drawn: int
+) -> Iterator[tuple[int, np.random.Generator]]:
     """Size and generator of each chunk of repetitions, the same however many chunks follow.
 
     Args:
         settings: count and seed.
         experiment: a number of its own for each experiment, so that no two share their draws.
-        rows: of one repetition's data.
+        own: the user's own data, where they are resampled.
+        drawn: rows of one repetition's data, where they are drawn.
     """
+    rows = drawn if own is None else len(own.target)
     chunk = max(1, min(CHUNK, CHUNK_CELLS // rows))
     for number, first in enumerate(range(0, settings.count, chunk)):
         yield min(chunk, settings.count - first), np.random.default_rng([settings.seed, experiment, number])
@@ -226,42 +238,37 @@ class Runs:
 
 
 def descend_full_batch(
-    objective: Any,
-    start: Array,
-    *,
-    lr: float,
-    zero_grad: bool,
-    limit: int,
-    stop_below: float | None,
-    record: Sequence[int],
+    objective: Any, start: Array, settings: IterativeTraining | LogisticTraining, record: Sequence[int]
 ) -> Runs:
     """theta <- theta - lr * v in every repetition, v the gradient, or the sum of all gradients where none is zeroed.
 
     Args:
         objective: has loss(theta), gradient(theta), and [mask] for a part of the repetitions.
         start: (repetitions, parameters).
-        lr: the learning rate.
-        zero_grad: whether gradients are zeroed.
-        limit: updates, at most.
-        stop_below: ends a run after the update of the iteration whose loss is below.
+        settings: lr, zero_grad, iterations and stop_below.
         record: iterations to record.
     """
-    runs = Runs(start, limit=limit, stop_below=stop_below, record=record)
+    runs = Runs(start, limit=settings.iterations, stop_below=settings.stop_below, record=record)
     theta, v = start, np.zeros_like(start)
     with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
-        for iteration in range(limit + 1):
+        for iteration in range(settings.iterations + 1):
             going = runs.observe(iteration, theta, objective.loss(theta))
             if not going.all():
                 theta, v, objective = theta[going], v[going], objective[going]
                 if not len(theta):
                     break
             gradient = objective.gradient(theta)
-            v = gradient if zero_grad else v + gradient
-            theta = theta - lr * v
+            v = gradient if settings.zero_grad else v + gradient
+            theta = theta - settings.lr * v
     return runs
 
 
 # --- what is reported ------------------------------------------------------------------------------------------------
+
+
+def decimals_of(printed: str) -> int:
+    """How many decimals a printed number has."""
+    return len(printed.partition(".")[2])
 
 
 def percentiles_of_printed(values: Array, printed: str) -> dict[str, float]:
@@ -269,7 +276,7 @@ def percentiles_of_printed(values: Array, printed: str) -> dict[str, float]:
 
     From the share of values below all numbers that print so to the share not above them.
     """
-    decimals = len(printed.partition(".")[2])
+    decimals = decimals_of(printed)
     low, high = float(printed) - 0.5 * 10.0**-decimals, float(printed) + 0.5 * 10.0**-decimals
     return {
         "percentile_low": 100 * float(np.mean(values < low)),
@@ -281,14 +288,14 @@ def percentiles_of_fitted(runs: Runs, printed: dict[str, str]) -> dict[str, dict
     """Where each printed parameter lies among the runs' final ones, and their spread."""
     return {
         name: {**percentiles_of_printed(values, printed[name]), **spread(values)}
-        for name, values in zip(parameter_names(runs.theta), runs.theta.T, strict=True)
+        for name, values in zip(names_of(runs.theta), runs.theta.T, strict=True)
         if name in printed
     }
 
 
 def prints_as(values: Array, printed: str) -> Array:
     """Which values round to the printed number at its number of decimals."""
-    decimals = len(printed.partition(".")[2])
+    decimals = decimals_of(printed)
     return np.round(values, decimals) == float(printed)
 
 
@@ -310,9 +317,7 @@ def outcome(runs: Runs) -> dict[str, Any]:
     ways = {way: float(np.mean(runs.stopped == way)) for way in ("loss", "iterations", "diverged")}
     if not kept.any():
         return {"share_stopped": ways}
-    fitted = {
-        name: spread(values) for name, values in zip(parameter_names(runs.theta), runs.theta[kept].T, strict=True)
-    }
+    fitted = {name: spread(values) for name, values in zip(names_of(runs.theta), runs.theta[kept].T, strict=True)}
     return {
         "share_stopped": ways,
         "iterations": spread(runs.iterations[kept].astype(float)),
@@ -321,7 +326,6 @@ def outcome(runs: Runs) -> dict[str, Any]:
     }
 
 
-def parameter_names(theta: Array) -> list[str]:
-    """`w` or `w1`, `w2`, ..., then `b`."""
-    weights = theta.shape[-1] - 1
-    return ["w", "b"] if weights == 1 else [*(f"w{j}" for j in range(1, weights + 1)), "b"]
+def names_of(theta: Array) -> list[str]:
+    """The names of the parameters, which run along the last axis."""
+    return parameter_names(theta.shape[-1] - 1)

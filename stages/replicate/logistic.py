@@ -23,9 +23,9 @@ from stages.common.repetition import (
     Runs,
     chunks,
     descend_full_batch,
+    names_of,
     outcome,
     own_table,
-    parameter_names,
     resampled,
     scaled,
     spread,
@@ -91,11 +91,8 @@ def descend(
     runs = descend_full_batch(
         MeanLogisticLoss(x, label, settings.loss, settings.form),
         start,
-        lr=settings.lr,
-        zero_grad=settings.zero_grad,
-        limit=settings.iterations,
-        stop_below=settings.stop_below,
-        record=record,
+        settings,
+        record,
     )
     return runs.in_units(in_csv_units)
 
@@ -118,9 +115,7 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("clusters", data, read_clusters)
     parts, accuracies = [], []
-    for repetitions, generator in chunks(
-        replicate, experiment=6, rows=len(own.target) if own else 2 * data.rows_per_cluster
-    ):
+    for repetitions, generator in chunks(replicate, experiment=6, own=own, drawn=2 * data.rows_per_cluster):
         features, label = fresh_clusters(data, own, repetitions, generator)
         if settings.form == "slope-intercept":
             start = np.tile([1.0, 0.0], (repetitions, 1))
@@ -130,7 +125,7 @@ def main() -> None:
         objective = MeanLogisticLoss(features, label, settings.loss, settings.form)
         accuracies.append(objective.accuracy(parts[-1].theta))
     runs, accuracy = Runs.joined(parts), np.concatenate(accuracies)
-    table = pd.DataFrame(runs.theta, columns=parameter_names(runs.theta))
+    table = pd.DataFrame(runs.theta, columns=names_of(runs.theta))
     table = table.assign(stopped=runs.stopped, iterations=runs.iterations, loss=runs.loss, accuracy=accuracy)
     write_csv(table, REPLICATES / "logistic.csv")
     write_json({"count": replicate.count, **outcome(runs), "accuracy": spread(accuracy)}, REPLICATES / "logistic.json")

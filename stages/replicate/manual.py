@@ -45,11 +45,8 @@ def descend(features: Array, target: Array, start: Array, settings: ManualTraini
     runs = descend_full_batch(
         Quadratic(x, target, factor=2),
         start,
-        lr=settings.lr,
-        zero_grad=settings.zero_grad,
-        limit=settings.iterations,
-        stop_below=settings.stop_below,
-        record=record,
+        settings,
+        record,
     )
     return runs.in_units(in_csv_units)
 
@@ -62,7 +59,7 @@ def main() -> None:
     own = own_table("line", data, read_linear_set)
     printed = {int(k): loss for k, loss in published["losses"].items() if int(k) <= settings.iterations}
     from_random, from_published = [], []
-    for repetitions, generator in chunks(replicate, experiment=1, rows=len(own.target) if own else data.rows):
+    for repetitions, generator in chunks(replicate, experiment=1, own=own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         start = generator.uniform(0, 1, (repetitions, 2))
         from_random.append(descend(features, target, start, settings))

@@ -22,9 +22,9 @@ from stages.common.repetition import (
     Runs,
     chunks,
     fresh_linear_sets,
+    names_of,
     outcome,
     own_table,
-    parameter_names,
     percentiles_of_fitted,
     percentiles_of_printed,
     scaled,
@@ -85,7 +85,7 @@ def main() -> None:
     published = read_published("minibatch")
     own = own_table("plane", data, read_linear_set)
     parts = []
-    for repetitions, generator in chunks(replicate, experiment=3, rows=len(own.target) if own else data.rows):
+    for repetitions, generator in chunks(replicate, experiment=3, own=own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         weights = 0.01 * generator.standard_normal((repetitions, features.shape[2]))
         start = np.column_stack([weights, np.zeros(repetitions)])
@@ -109,7 +109,7 @@ def main() -> None:
         },
     }
     write_json(found, REPLICATES / "minibatch.json")
-    table = pd.DataFrame(runs.theta, columns=parameter_names(runs.theta)).assign(loss=runs.loss)
+    table = pd.DataFrame(runs.theta, columns=names_of(runs.theta)).assign(loss=runs.loss)
     write_csv(table, REPLICATES / "minibatch.csv")
 
 

@@ -23,9 +23,9 @@ from stages.common.repetition import (
     chunks,
     distribution_of,
     fresh_linear_sets,
+    names_of,
     outcome,
     own_table,
-    parameter_names,
     percentiles_of_fitted,
     prints_as,
     scaled,
@@ -96,14 +96,14 @@ def main() -> None:
     own = own_table("stream", data, read_linear_set)
     record = range(0, settings.iterations + 1, settings.log_every)
     parts = []
-    for repetitions, generator in chunks(replicate, experiment=4, rows=len(own.target) if own else data.rows):
+    for repetitions, generator in chunks(replicate, experiment=4, own=own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         bound = 1 / np.sqrt(features.shape[2])
         start = generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1))
         parts.append(descend(features, target, start, settings, record))
     runs = Runs.joined(parts)
     table = pd.DataFrame({"iteration": record})
-    if parameter_names(runs.theta) == list(printed):
+    if names_of(runs.theta) == list(printed):
         shown = np.all([prints_as(runs.theta_at[:, :, j], value) for j, value in enumerate(printed.values())], axis=0)
         table["share_as_published"] = shown.mean(axis=1)
     is_predictable = own is None and len(data.weights) == 1 and settings.zero_grad and not settings.standardize

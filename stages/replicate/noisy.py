@@ -43,11 +43,8 @@ def descend(features: Array, target: Array, start: Array, settings: NoisyTrainin
     runs = descend_full_batch(
         Quadratic(x, target, factor=1),
         start,
-        lr=settings.lr,
-        zero_grad=settings.zero_grad,
-        limit=settings.iterations,
-        stop_below=settings.stop_below,
-        record=record,
+        settings,
+        record,
     )
     return runs.in_units(in_csv_units)
 
@@ -58,7 +55,7 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("noisy_line", data, read_linear_set)
     parts, eigenvalues = [], []
-    for repetitions, generator in chunks(replicate, experiment=2, rows=len(own.target) if own else data.rows):
+    for repetitions, generator in chunks(replicate, experiment=2, own=own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         start = np.column_stack([generator.standard_normal(repetitions), np.zeros(repetitions)])
         parts.append(descend(features, target, start, settings))

@@ -102,7 +102,7 @@ def main() -> None:
     own = own_table("stream", data, lambda path: read_linear_set(path, features=1))
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
-    for repetitions, generator in chunks(replicate, experiment=5, rows=len(own.target) if own else data.rows):
+    for repetitions, generator in chunks(replicate, experiment=5, own=own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         starts.append(generator.uniform(-1, 1, (repetitions, 2)))
         parts.append(descend(features, target, starts[-1], settings, record))
