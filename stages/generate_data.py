@@ -14,7 +14,7 @@ import pandas as pd
 
 from stages.common.errors import run_stage
 from stages.common.files import DATA, clusters, linear_set, read_numbers, write_csv
-from stages.common.params import ClustersData, Data, DataSet, LinearData, load_group
+from stages.common.params import ClustersData, Data, DataSet, LinearData, OneFeatureData, load_group
 from stages.common.sampling import draw_clusters, draw_linear_set
 
 MODELS: dict[str, type[DataSet]] = {name: get_type_hints(Data)[name] for name in Data.model_fields}
@@ -36,8 +36,10 @@ def read_own(file: Path, settings: DataSet) -> pd.DataFrame:
         UserError: where it does not have the form that the data set's experiments read.
     """
     frame = read_numbers(file)
-    as_table = clusters if isinstance(settings, ClustersData) else linear_set
-    as_table(frame, file)
+    if isinstance(settings, ClustersData):
+        clusters(frame, file)
+    else:
+        linear_set(frame, file, features=1 if isinstance(settings, OneFeatureData) else None)
     return frame
 
 

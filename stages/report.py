@@ -23,7 +23,7 @@ from stages.common.answers import FIGURES
 from stages.common.checks import count
 from stages.common.content import Frame, Section, sections
 from stages.common.errors import run_stage
-from stages.common.figures import note_figure, theme_css
+from stages.common.figures import in_tags, note_figure, theme_css
 from stages.common.files import write_json, write_text
 from stages.common.params import Data, Train, load_group
 
@@ -70,7 +70,7 @@ def markdown_to_html(text: str) -> Markup:
 
 def inline_svg(svg: str, name: str, label: str) -> Markup:
     """An SVG to stand in a page among others: its ids are made unique, and it has a name for screen readers."""
-    unique = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    unique = in_tags(svg, r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-")
     labelled = unique.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1)
     return Markup(re.sub(r"<style>:root.*?</style>", "", labelled, count=1))  # noqa: S704 matplotlib escapes its text
 

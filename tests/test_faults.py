@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.clones import clone_into, dvc, run, set_param
 
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 LONGEST = 40.0  # seconds from the start to the blow, at most; about the length of a full run
+SHORT = 8.0  # likewise for the sample
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +76,14 @@ def assert_nothing_half_written(clone: Path) -> None:
     assert names <= committed | {f"{name}.csv" for name in ("line", "noisy_line", "plane", "stream", "clusters")}
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("faults")
-@pytest.mark.parametrize("number", range(50))
-def test_a_run_that_is_killed(clone: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "longest"),
+    [*((k, SHORT) for k in range(3)), *(pytest.param(k, LONGEST, marks=pytest.mark.slow) for k in range(50))],
+)
+def test_a_run_that_is_killed(clone: Path, number: int, longest: float) -> None:
     chance = random.Random(number)  # noqa: S311 moments, no secrets
-    strike(clone, chance.uniform(0.5, LONGEST), SIGNALS[number % 3])
+    strike(clone, chance.uniform(0.5, longest), SIGNALS[number % 3])
     assert_nothing_half_written(clone)
     restore_lock(clone)
     dvc(clone, "repro")
@@ -105,4 +110,46 @@ def test_two_runs_at_once(clone: Path) -> None:
     assert "up to date" in dvc(clone, "repro")
     run(clone, "git", "checkout", "--quiet", ".")
     dvc(clone, "repro")
+    assert run(clone, "git", "status", "--porcelain") == ""
+
+
+IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc"]
+
+
+def may_mount() -> bool:
+    if not shutil.which("unshare"):
+        return False
+    return subprocess.run([*IN_A_NAMESPACE, "mount -t tmpfs tmpfs /mnt"], check=False).returncode == 0
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=64m tmpfs "$1"
+cp -r "$2"/. "$1"
+cd "$1"
+git status --porcelain
+head -c 64M /dev/zero > filler 2> /dev/null || true
+sync
+"""
+READ_ONLY = """
+mount --bind "$2" "$1"
+cd "$1"
+mount --bind reports reports
+mount -o remount,bind,ro reports
+"""
+
+
+@pytest.mark.skipif(not may_mount(), reason="this system lets nobody mount a small file system of their own")
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize(
+    ("mounts", "reason"), [(FULL_DISK, "No space left on device"), (READ_ONLY, "Read-only file system|cross-device")]
+)
+@pytest.mark.parametrize("command", ["-m stages.train_manual", "-m dvc repro --force --single-item train-manual"])
+def test_a_place_that_cannot_be_written_ends_in_one_message(
+    clone: Path, tmp_path: Path, mounts: str, reason: str, command: str
+) -> None:
+    script = f"{mounts}\nset +e; {sys.executable} {command}; test $? -ne 0"
+    output = run(clone, *IN_A_NAMESPACE, script, "sh", str(tmp_path), str(clone))
+    assert re.search(reason, output), output
+    assert len(re.findall("^(?:error|ERROR): ", output, flags=re.MULTILINE)) in (1, 2), output  # the stage's, DVC's own
+    assert "Traceback" not in output
     assert run(clone, "git", "status", "--porcelain") == ""

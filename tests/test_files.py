@@ -227,7 +227,7 @@ def test_failing_rename_leaves_the_old_file_and_nothing_else(project: Path, monk
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match=r"^.*: can't be written by way of .tmp/: no space left on device"):
         write_text("new", CSV)
     assert CSV.read_text() == "old"
     assert list(TEMPORARY.iterdir()) == []
@@ -326,6 +326,8 @@ def use_own_csv(data_set: str, content: str) -> None:
     [
         ("clusters", "x,label\n1,0\n2,1\n3,2\n", "column 'label' must hold exactly two classes, found 3: 0, 1, 2"),
         ("line", "x,y\n1,2\n3,four\n", "row 2 (line 3), column 'y': expected a finite number, found 'four'"),
+        ("line", "a,b,y\n1,2,3\n4,5,6\n", "expected 1 feature for this experiment, found 2 (a, b); remove columns"),
+        ("noisy_line", "a,b,y\n1,2,3\n4,5,6\n", "expected 1 feature for this experiment, found 2 (a, b)"),
         ("plane", "", "is empty"),
     ],
 )
@@ -339,7 +341,8 @@ def test_stage_refuses_a_bad_csv_and_leaves_every_file_as_it_was(
 
 def test_stage_that_cannot_write_says_so(refused: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     TEMPORARY.touch()  # a file where it needs a folder
-    assert f"File exists: '{TEMPORARY}'" in refused("generate_data", "line").stderr
+    message = refused("generate_data", "line").stderr
+    assert message.startswith(f"error: data/line.csv: can't be written by way of {TEMPORARY}/: File exists; see that")
 
 
 def test_stage_passes_own_numbers_unchanged(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -1,5 +1,6 @@
 """params.yaml: every mistake is refused with one message that names the key, and nothing else is refused."""
 
+import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from stages.common.errors import UserError
 from stages.common.params import ClustersData, ManualTraining, NnTraining, Params, load_group, load_params
@@ -192,7 +194,6 @@ POSITIVE, WHOLE, FLAG = "a number greater than 0", "valid integer", "valid boole
         ("train.nn.lr", NAN, "a number"),
         ("train.nn.lr", INFINITY, "less than or equal to"),
         ("train.nn.lr", "nan", "a number"),
-        ("train.nn.lr", "1e400", "less than or equal to"),
         ("train.nn.iterations", NAN, "finite number"),
         ("train.nn.iterations", INFINITY, "finite number"),
         ("train.noisy.stop_below", NAN, "a number"),
@@ -437,3 +438,68 @@ def test_shared_takes_one_feature_of_the_stream(project: Path) -> None:
     """Refused as a whole, before anything runs; a group by itself is another matter."""
     set_value("data.stream.weights", [1.0, 2.0])
     assert "data.stream.weights: expected one weight, found 2" in message()
+
+
+# --- the text itself -------------------------------------------------------------------------------------------------
+
+
+def replaced(old: str, new: str) -> None:
+    """Changes the text of params.yaml, once."""
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    assert old in text
+    Path("params.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "value"),
+    [
+        ("seed: 2\n", "seed: 010\n", "data.line.seed", 10),
+        ("rows: 50\n", "rows: 0x10\n", "data.line.rows", 16),
+        ("lr: 0.01\n", "lr: 1e-05\n", "train.manual.lr", 1e-5),
+        ("lr: 0.01\n", "lr: '1e-05'\n", "train.manual.lr", 1e-5),
+    ],
+)
+def test_a_number_is_what_dvc_shows_of_it(project: Path, old: str, new: str, key: str, value: float) -> None:
+    """`dvc params diff` and the stages read the same file as the same numbers."""
+    replaced(old, new)
+    group, name, leaf = key.split(".")
+    assert load_params().model_dump()[group][name][leaf] == value
+    seen_by_dvc = load_yaml("params.yaml")[group][name][leaf]
+    assert float(seen_by_dvc) == value
+
+
+ALIASES = "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in itertools.pairwise("abcdefghijk")
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        ("rows: 50", "rows: 1:30", "data.line.rows: expected a valid integer"),
+        ("rows: 50", "rows: ５０", "data.line.rows: expected a valid integer"),
+        ("zero_grad: true", "zero_grad: yes", "train.manual.zero_grad: expected a valid boolean, found 'yes'"),
+        ("rows: 50", f"rows: 0x{'f' * 5000}", "data.line.rows: expected a number less than or equal to"),
+        ("lr: 0.01", "lr: 1e400", "train.manual.lr: expected a number less than or equal to 1000000000, found inf"),
+        ("rows: 50", f"rows: {'9' * 5000}", "can't be read as YAML: Exceeds the limit"),
+        ("rows: 50", r'"\ud800": 50', r"data.line: unknown key '\ud800'"),
+        ("rows: 50", '"' + "r" * 900 + '": 50', "data.line: unknown key 'rrrrrrrrrrrr"),
+        ("form: slope-intercept", r'form: "\ud800"', r"train.logistic.form: expected a valid string"),
+        ("rows: 50", "rows: !!int ''", "can't be read as YAML"),
+        ("rows: 50", "rows: !!bool x", "can't be read as YAML"),
+        ("rows: 50", "rows: !!python/object/apply:os.mkdir [made]", "can't be read as YAML"),
+        ("rows: 50", "rows: 50\n    rows: 60", 'found duplicate key "rows"'),
+        ("rows: 50", "rows: &loop [*loop]", "data.line.rows: expected a valid integer, found [[[...]]]"),
+        ("rows: 50", "rows: 2001-99-99", "can't be read as YAML"),
+        ("rows: 50", f"rows: {'[' * 3000}", "can't be read as YAML"),
+        ("data:\n", f"a: &a [x]\n{ALIASES}data:\n", "the whole file: unknown key 'a'"),
+        ("data:\n", "? [1, 2]\n: 3\ndata:\n", "the whole file: unknown key '(1, 2)'"),
+    ],
+)
+def test_odd_yaml_ends_in_one_short_message(project: Path, old: str, new: str, fragment: str) -> None:
+    replaced(old, new)
+    text = message()
+    assert fragment in text
+    assert len(text) < 2000
+    text.encode("utf-8")
+    assert not Path("made").exists()

@@ -302,3 +302,24 @@ def test_column_whose_spread_overflows_is_refused(scale: float) -> None:
     features[:, 2] *= scale
     with pytest.raises(UserError, match=r"standardize: feature 3 .* finite standard deviation"):
         Scaling.of(features, standardize=True)
+
+
+def test_log10_loss_says_how_small_a_loss_is(descend: Callable[..., Fit]) -> None:
+    """DVC shows five decimals of a metric, so that a small loss would be 0.0 there."""
+    metrics = descend(30, lr=0.05, full_batch=True).metrics()
+    assert metrics["log10_loss"] == pytest.approx(math.log10(metrics["loss"]), abs=5e-4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1e3, 1.0, 1e-6])
+def test_log10_loss_of_a_perfect_fit_is_that_of_the_smallest_loss_that_is_written(
+    params: Params, changed: Callable[..., Any], size: float
+) -> None:
+    """About 1e-16 of the target's mean square."""
+    settings = changed(params.train.manual, iterations=1)
+    recorder = Recorder(lambda w, _: 0 * w.sum(), size * Y / Y.square().mean().sqrt(), settings, 1, Scaling.none(X))
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
+    for _ in recorder.iterations():
+        recorder.observe(w, b)
+    metrics = recorder.finish(w, b).metrics()
+    assert metrics["loss"] == 0
+    assert metrics["log10_loss"] == pytest.approx(2 * math.log10(size) - 16, abs=0.01)

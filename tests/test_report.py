@@ -6,6 +6,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,17 @@ def test_hostile_names_stay_text(results: Path, change: Callable[[str, str, Any]
         assert not [node for node in tree.iter() if node.tag.endswith("script")]
     page = Page(html)
     assert sum(tag == "script" for tag, _ in page.tags) == len(EXPERIMENTS) + 1
+
+
+@pytest.mark.parametrize("name", ["#0072b2", 'id="x" url(#a)', "溫度 [°C]", "naïve ☃"])
+def test_a_column_keeps_its_name_in_a_figure(results: Path, change: Callable[[str, str, Any], None], name: str) -> None:
+    Path("data/raw/own.csv").write_text("first\n", encoding="utf-8")
+    change("data.line", "file", "data/raw/own.csv")
+    write_csv(pd.read_csv("data/line.csv").rename(columns={"x": name}), Path("data/line.csv"))
+    _, html = built()
+    svg = ET.parse("reports/figures/manual-fit.svg")  # noqa: S314 made here
+    assert name in [node.text for node in svg.iter()]
+    assert escape(name, quote=False) in html
 
 
 def test_other_settings_than_the_articles_leave_out_its_numbers(

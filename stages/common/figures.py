@@ -8,6 +8,7 @@ place at every recorded iteration is returned in the SVG's own units, so that a 
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -403,11 +404,19 @@ def _legend(figure: Figure, axes: Axes) -> None:
 def _svg(figure: Figure) -> str:
     """The figure as SVG: the same bytes for the same figure, without date or version, colours as CSS variables."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    with warnings.catch_warnings():
+        # letters that matplotlib's own font lacks: the text stays text, and the reader's system has a font for it
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->\s*", "", stream.getvalue(), flags=re.DOTALL).lstrip()
     for name, (light, _) in COLORS.items():
-        svg = re.sub(re.escape(light), f"var(--{name}, {light})", svg, flags=re.IGNORECASE)
+        svg = in_tags(svg, re.escape(light), f"var(--{name}, {light})")
     return svg.replace("<defs>", f"<style>{theme_css()}</style>\n <defs>", 1)
+
+
+def in_tags(svg: str, pattern: str, replacement: str) -> str:
+    """`re.sub` within an SVG's tags, where its drawing is; the text between them stays, such as a column's name."""
+    return re.sub(r"<[^>]+>", lambda tag: re.sub(pattern, replacement, tag[0], flags=re.IGNORECASE), svg)
 
 
 def theme_css() -> str:

@@ -265,12 +265,22 @@ def _rounded(content: Any) -> Any:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a file whole or not at all."""
-    TEMPORARY.mkdir(exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all.
+
+    Raises:
+        UserError: where the disk is full, or the folder can't be written to.
+    """
     temporary = TEMPORARY / path.as_posix().replace("/", "-")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        TEMPORARY.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: can't be written by way of {TEMPORARY}/: {error.strerror or error}; see that the disk has space,"
+            " and that both folders can be written to and lie on one file system, then run `dvc repro` again"
+        ) from None

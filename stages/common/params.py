@@ -8,9 +8,9 @@ import re
 from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import UserError
 
@@ -29,11 +31,18 @@ PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 
 
+# For messages: values cut off, so that one line tells where the fault is; full texts would fill the screen, and a value
+# of many nested aliases memory and time as well.
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 60
+SHORT.maxlevel = 2
+
+
 def _number_from_text(value: object) -> object:
-    """A string that spells a number counts as it: DVC writes 0.00001 as 1e-05, which PyYAML reads as a string."""
+    """A string that spells a number counts as it: other tools may quote 1e-05, or write it as YAML 1.1 reads it."""
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "expected a number")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii():
         return value
     for number in (int, float):
         try:
@@ -92,9 +101,18 @@ class Group(BaseModel):
 
 
 def _advice(key: object, valid: list[str]) -> str:
-    nearest = get_close_matches(str(key), valid, n=1)
+    shown = _shown(key).strip("'")
+    nearest = get_close_matches(shown, valid, n=1)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"valid keys are {', '.join(valid)}"
-    return f"unknown key '{key}'; {hint}"
+    return f"unknown key '{shown}'; {hint}"
+
+
+def _shown(value: object) -> str:
+    """A value for a message: short, and printable everywhere."""
+    try:
+        return SHORT.repr(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 # --- data.<data set> -------------------------------------------------------------------------------------------------
@@ -302,11 +320,13 @@ def load_group(name: str, model: type[G]) -> G:
 
 
 def _read() -> Any:
+    """All of params.yaml as DVC reads it: YAML 1.2 by the same parser, where 010 is ten, and no key stands twice."""
     try:
-        tree = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        tree = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{PARAMS}: not found in {Path.cwd()}; run from the project's top folder") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or no such date
+    except (OSError, ValueError, LookupError, RecursionError, YAMLError) as error:
+        # ValueError: not UTF-8, or no such date; LookupError: a tag whose value is none of its kind, as in !!int x
         raise UserError(f"{PARAMS}: can't be read as YAML: {error}") from None
     if tree is None:
         raise UserError(f"{PARAMS}: is empty; expected the groups {', '.join(Params.model_fields)}")
@@ -334,8 +354,7 @@ def _problem(details: ErrorDetails, tree: Any, where: tuple[str, ...]) -> str:
     if details["type"] in ("unknown_key", "standardize"):
         return f"{key}: {details['msg']}"
     expected = _expected(details)
-    found = repr(details["input"])
-    return f"{key}: {expected}, found {found if len(found) <= 60 else found[:57] + '...'}"
+    return f"{key}: {expected}, found {_shown(details['input'])}"
 
 
 def _expected(details: ErrorDetails) -> str:

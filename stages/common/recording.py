@@ -30,24 +30,30 @@ class Fit:
             before update k; the first row is the start, the last row the final state.
         stopped: `iterations`, `loss` or `diverged`.
         stop_loss: the loss below `stop_below`, seen before the last update; None where it did not stop on the loss.
+        smallest_loss: the smallest loss above 0 that rounding leaves; a loss of 0 is below it.
     """
 
     history: pd.DataFrame
     stopped: str
     stop_loss: float | None
+    smallest_loss: float
 
     def parameters(self) -> dict[str, float]:
         """The fitted weights and b."""
         return _parameters(self.history.iloc[-1])
 
     def metrics(self) -> dict[str, object]:
-        """The content of reports/metrics/<experiment>.json."""
+        """The content of reports/metrics/<experiment>.json.
+
+        `log10_loss` is there for DVC, which shows five decimals and a small loss as 0.0.
+        """
         first, last = self.history.iloc[0], self.history.iloc[-1]
         stop = {} if self.stop_loss is None else {"stop_loss": self.stop_loss}
         return {
             "fitted": self.parameters(),
             "initial": _parameters(first),
             "loss": float(last["loss"]),
+            "log10_loss": round(math.log10(max(last["loss"], self.smallest_loss)), 3),
             "iterations": int(last["iteration"]),
             "stopped": self.stopped,
             **stop,
@@ -144,7 +150,8 @@ class Recorder:
             self._stopped, self._stop_loss = "diverged", None
         if not self._rows or self._rows[-1][0] != last[0]:
             self._rows.append(last)
-        return Fit(self._history(w.numel()), self._stopped or "iterations", self._stop_loss)
+        smallest_loss = 10.0**-self._decimals
+        return Fit(self._history(w.numel()), self._stopped or "iterations", self._stop_loss, smallest_loss)
 
     def _last_finite_row(self) -> list[float] | None:
         for iteration, w, b in reversed(self._since):
