@@ -1,7 +1,7 @@
 """Writes the report: two views, Markdown and HTML, of one content, and the figures and the summary beside them.
 
 in   params.yaml: data, train; data/published.yaml, data/*.csv, reports/metrics/*.json, reports/history/*.csv
-out  reports/report.md, reports/index.html, reports/figures/*.svg, reports/summary.json
+out  reports/report.md, reports/index.html, reports/figures/*.svg, reports/points/*.csv, reports/summary.json
 run  python -m stages.report
 """
 
@@ -24,7 +24,7 @@ from stages.common.checks import count
 from stages.common.content import Frame, Section, sections
 from stages.common.errors import run_stage
 from stages.common.figures import in_tags, note_figure, theme_css
-from stages.common.files import write_json, write_text
+from stages.common.files import write_csv, write_json, write_text
 from stages.common.params import Data, Train, load_group
 
 REPORTS = Path("reports")
@@ -142,6 +142,7 @@ def main() -> None:
     for s in content:
         for name, svg in figures_of(s).items():
             write_text(svg, REPORTS / f"figures/{name}.svg")
+        write_csv(s.points, REPORTS / f"points/{s.experiment}.csv")
     write_text(markdown, REPORTS / "report.md")
     write_text(html, REPORTS / "index.html")
     write_json(found, REPORTS / "summary.json")

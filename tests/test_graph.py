@@ -132,11 +132,13 @@ def test_report_reads_all_results_and_all_templates() -> None:
     assert {"data/published.yaml", "stages/common/house.mplstyle"} <= files
 
 
-def test_report_declares_all_figures() -> None:
+def test_report_declares_all_figures_and_points() -> None:
     of_experiments = {f"{name}-{kind}" for name in EXPERIMENTS for kind in ("fit", "loss")}
     names = of_experiments | {name for figures in answers.FIGURES.values() for name in figures}
     figures = {str(out.def_path) for out in STAGES["report"].outs if str(out.def_path).endswith(".svg")}
     assert figures == {f"reports/figures/{name}.svg" for name in names}
+    points = {str(out.def_path) for out in STAGES["report"].outs if "/points/" in str(out.def_path)}
+    assert points == {f"reports/points/{name}.csv" for name in EXPERIMENTS}
 
 
 def test_every_experiment_is_in_the_report_and_in_the_joint_plot() -> None:

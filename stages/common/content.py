@@ -58,6 +58,7 @@ class Section:
     facts: list[tuple[str, str]]
     fit: Picture
     fit_caption: str
+    points: pd.DataFrame
     loss: Picture
     loss_caption: str
     frames: list[Frame]
@@ -77,7 +78,8 @@ def section(e: Evidence) -> Section:
     lines = [line_of(parameters) for parameters in _parameters(frames)]
     met = line_of(_parameters(e.history)[-2]) if e.metrics["stopped"] == "loss" else None
     moving = "boundary" if e.table.target.name == "label" else "fit"
-    fit = fit_picture(scatter(e.table), lines, met, line_of(e.true) if e.true else None, moving=moving)
+    shown = scatter(e.table)
+    fit = fit_picture(shown, lines, met, line_of(e.true) if e.true else None, moving=moving)
     printed = {} if e.departures else {k: float(loss) for k, loss in e.published.get("losses", {}).items()}
     loss = loss_picture(frames, e.train.stop_below, printed, _central(e, printed))
     return Section(
@@ -96,6 +98,7 @@ def section(e: Evidence) -> Section:
         facts=facts(e),
         fit=fit,
         fit_caption=fit_caption(e.table),
+        points=points(shown),
         loss=loss,
         loss_caption=loss_caption(e.history, len(frames), bool(printed)),
         frames=[
@@ -196,6 +199,14 @@ def scatter(table: Table) -> Scatter:
         x_name=names[across],
         y_name=str(table.target.name) if up is None else names[up],
     )
+
+
+def points(shown: Scatter) -> pd.DataFrame:
+    """The points drawn of the data, for DVC's plots: columns `x`, `y`, and for classes `label`."""
+    columns = {"x": shown.x, "y": shown.y}
+    if shown.label is not None:
+        columns["label"] = shown.label.astype(int)
+    return pd.DataFrame(columns).iloc[evenly_spaced(len(shown.x), MAX_POINTS)]
 
 
 def fit_caption(table: Table) -> str:
