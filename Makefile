@@ -5,8 +5,11 @@
 # make test-all    runs the slow ones as well, which takes an hour or so
 # make lint        formatting, lint, types
 # make format      puts the formatting right
+# make sweep       runs manual with several learning rates and seeds in DVC's queue, draws the final losses in sweep/
+# make newest      installs the newest releases of all dependencies, whatever is pinned; make clean goes back
 # make clean       removes the environment, caches and data; what is committed stays
 # make schema      writes params.schema.json from the schema in stages/common/params.py
+# make graph       writes dvc.yaml's graph into README.md
 # make pin         pins the newest versions that pyproject.toml allows in requirements.txt
 # PYTHON=python3.12 make ...   uses another Python, 3.11 or newer
 
@@ -15,13 +18,12 @@ RUN := .venv/bin/python -m
 # dvc.yaml's commands find `python` on PATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce verify test test-all lint format schema pin clean
+.PHONY: reproduce verify test test-all lint format schema graph pin newest sweep clean
 
 reproduce: .venv/ready
 	@$(RUN) dvc repro --force
 	@echo
-	@$(RUN) dvc metrics show reports/metrics/manual.json reports/metrics/noisy.json reports/metrics/minibatch.json \
-		reports/metrics/nn.json reports/metrics/shared.json reports/metrics/logistic.json
+	@$(RUN) dvc metrics show reports/metrics
 	@echo
 	@echo "The report: $(CURDIR)/reports/index.html (in a browser), reports/report.md (as text)"
 	@$(RUN) tools.compare
@@ -35,6 +37,11 @@ test: .venv/ready
 schema: .venv/ready
 	@.venv/bin/python -c 'import json; from stages.common.params import Params; \
 		print(json.dumps(Params.model_json_schema(), indent=2))' > params.schema.json
+
+graph: .venv/ready
+	@$(RUN) dvc dag --mermaid | .venv/bin/python -c 'import re, sys; from pathlib import Path; \
+		graph = sys.stdin.read().rstrip().expandtabs(4); readme = Path("README.md"); \
+		readme.write_text(re.sub(r"(?s)(?<=```mermaid\n).*?(?=\n```)", graph, readme.read_text("utf-8")), "utf-8")'
 
 test-all: .venv/ready
 	@$(RUN) pytest -m "slow or not slow"
@@ -63,7 +70,23 @@ pin: .venv/ready
 	@echo "# Every package pinned; made from pyproject.toml by \`make pin\`." > requirements.txt
 	@sed 's/^\(torch==[0-9.]*\)+.*/\1/' .tmp/requirements.txt >> requirements.txt
 
+# The names in pyproject.toml without their versions; eager, so that what they need is the newest too.
+newest:
+	@$(PYTHON) -m venv .venv
+	@mkdir -p .tmp
+	@$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		needed = sum(project["optional-dependencies"].values(), project["dependencies"]); \
+		print(*(re.split("[ <=>!~;]", name)[0] for name in needed), sep="\n")' > .tmp/newest.txt
+	@$(RUN) pip install --quiet --upgrade --upgrade-strategy eager --requirement .tmp/newest.txt
+	@touch .venv/ready
+
+# make sweep LR=0.1,0.2 SEED=5 sweeps other values
+LR := 0.003,0.01,0.03,0.1,0.5,0.78,0.8,0.9
+SEED := 1,2
+sweep: .venv/ready
+	@$(RUN) tools.sweep --lr $(LR) --seed $(SEED)
+
 clean:
-	rm -rf .venv .tmp dvc_plots .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .tmp dvc_plots sweep .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
 	rm -f data/line.csv data/noisy_line.csv data/plane.csv data/stream.csv data/clusters.csv
 	find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
