@@ -45,7 +45,7 @@ def strike(clone: Path, seconds: float, blow: signal.Signals) -> None:
         time.sleep(seconds)
         if process.poll() is None:
             os.killpg(process.pid, blow)
-        process.wait(timeout=60)
+        process.wait(timeout=300)  # a Ctrl-C while a library is being imported may get lost there
 
 
 def restore_lock(clone: Path) -> None:

@@ -36,7 +36,13 @@ EXPERIMENTS = {
 }
 
 # 2: the loss is the mean of squares, or the square of one row; 1: half of it. The logistic losses are neither.
-FACTOR = {"manual": 2, "noisy": 1, "minibatch": 1, "nn": 2, "shared": 2}
+FACTOR = {
+    "manual": 2,
+    "noisy": 1,
+    "minibatch": 1,
+    "nn": 2,
+    "shared": 2,
+}
 
 
 @dataclass(frozen=True)

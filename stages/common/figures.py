@@ -111,7 +111,7 @@ def loss_picture(
         axes.set(xlabel="iteration", ylabel="loss over all rows")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         _legend(figure, axes)
-        return Picture(_svg(figure), _dots(figure, axes, iteration, dots))
+        return Picture(as_svg(figure), _dots(figure, axes, iteration, dots))
 
 
 def fit_picture(
@@ -145,7 +145,7 @@ def fit_picture(
         axes.set_xlabel(scatter.x_name, parse_math=False)
         axes.set_ylabel(scatter.y_name, parse_math=False)
         _legend(figure, axes)
-        svg = _svg(figure)
+        svg = as_svg(figure)
         return Picture(svg, [_to_svg_units(figure, axes, _segment(line, axes)) for line in lines])
 
 
@@ -167,7 +167,7 @@ def course_figure(
         _draw_stop(axes, bar)
         axes.set(xlabel="iteration", ylabel="loss over all rows")
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def draws_figure(
@@ -191,7 +191,7 @@ def draws_figure(
         axes.axvline(limit, color=INK, linestyle=(0, (4, 3)), linewidth=1, label=f"4 / lr = {limit:g}")
         axes.set(xlabel="largest eigenvalue of the Hessian", ylabel="loss at the final parameters")
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def error_figure(steps: pd.DataFrame) -> str:
@@ -209,7 +209,7 @@ def error_figure(steps: pd.DataFrame) -> str:
         axes.plot(steps["iteration"], predicted, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="theory")
         axes.set(xlabel="iteration", ylabel="mean of |(w, b) - truth|²")
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def share_figure(shares: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
@@ -221,7 +221,7 @@ def share_figure(shares: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
             axes.plot(iteration, 100 * share, color=BLUE, label=name)
         axes.set(xlabel="iteration", ylabel="repetitions, %", ylim=(0, 100))
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def landscape_figure(
@@ -247,7 +247,7 @@ def landscape_figure(
             axes.plot(at_w, at_b, "*", color=RED, markersize=11, label="solutions" if name == "positive" else None)
         axes.set(xlabel="w", ylabel="b", xlim=(-2, 2), ylim=(-10, 4))
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def starts_figure(starts: pd.DataFrame) -> str:
@@ -265,7 +265,7 @@ def starts_figure(starts: pd.DataFrame) -> str:
                 )
         axes.set(xlabel="w at the start", ylabel="b at the start")
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def note_figure(note: str) -> str:
@@ -273,7 +273,7 @@ def note_figure(note: str) -> str:
     with mpl.rc_context(fname=HOUSE):
         figure = Figure(figsize=(5.2, 1.0))
         figure.text(0.5, 0.5, note, ha="center", va="center")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def distance_figure(distances: dict[str, np.ndarray]) -> str:
@@ -288,7 +288,7 @@ def distance_figure(distances: dict[str, np.ndarray]) -> str:
             axes.plot(at, distance[at], color=color, linestyle=style, linewidth=1.4, label=name)
         axes.set(xlabel="iteration", ylabel="distance from the solution")
         _legend(figure, axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _draw_stop(axes: Axes, stop_below: float | None) -> None:
@@ -401,7 +401,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=ncols, **spacing)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
     """The figure as SVG: the same bytes for the same figure, without date or version, colours as CSS variables."""
     stream = io.StringIO()
     with warnings.catch_warnings():

@@ -35,7 +35,7 @@ for (const player of document.querySelectorAll(".player")) {
       slider.value = Number(slider.value) + 1;
       show();
       if (Number(slider.value) === frames.length - 1) stop();
-    }, Math.max(30, Math.min(500, 8000 / frames.length))); // milliseconds; about 8 seconds in all
+    }, Math.max(30, Math.min(500, 8000 / frames.length))); // milliseconds; about 8 seconds in all, less for few frames, more for many
   };
   button.addEventListener("click", () => (timer === null ? play() : stop()));
   slider.addEventListener("input", () => {
@@ -44,3 +44,12 @@ for (const player of document.querySelectorAll(".player")) {
   });
   show();
 }
+
+// A formula wider than the page scrolls; only then must the keyboard reach it.
+const formulas = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const formula of document.querySelectorAll(".formula")) formulas.observe(formula);
