@@ -45,6 +45,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone that finds the environment of these tests in .venv, as complete as `make` leaves it."""
     clone = clone_into(tmp_path_factory.mktemp("docs") / "project")
     (clone / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    (clone / ".git/info/exclude").write_text(".venv\n", encoding="utf-8")
     os.utime(clone / "requirements.txt", (0, 0))
     return clone
 
