@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,19 @@ def test_lock_holds_every_stage(stage: str) -> None:
     """A committed dvc.lock without a stage would make `dvc status` call it new on every clone."""
     lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
     assert f"\n  {stage}:\n" in lock
+
+
+def test_no_parameter_reaches_a_shell() -> None:
+    """Commands are filled with names from dvc.yaml alone; DVC would also put in values of params.yaml if asked to."""
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$\{(.*?)\}", text)) == {"item", "key", "experiment", "data_set"}
+    content = yaml.safe_load(text)
+    assert "vars" not in content, "files named there would fill commands"
+    for name, stage in content["stages"].items():
+        assert set(map(str, stage.get("foreach", {}))) <= {*Data.model_fields, *EXPERIMENTS}, name
+        assert [set(entry) for entry in stage.get("vars", [])] in ([], [{"experiment", "data_set"}]), name
+    for stage in STAGES.values():
+        assert re.fullmatch(r"python -m stages[.\w]+( \w+)?", stage.cmd), stage.cmd
 
 
 def test_the_editors_schema_is_the_models() -> None:

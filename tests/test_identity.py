@@ -56,13 +56,24 @@ def test_fits_and_repetitions(clone: Path, condition: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("identity")
-@pytest.mark.parametrize("condition", ["NumPy's baseline", "locale C", "another time zone", "another hash seed"])
+@pytest.mark.parametrize("condition", [name for name in CONDITIONS if not name.startswith("ATen")])
 def test_data_and_report(clone: Path, condition: str) -> None:
     before = contents(clone / "reports") | contents(clone / "data")
     for name in Data.model_fields:
         run(clone, sys.executable, "-m", "stages.generate_data", name, environment=CONDITIONS[condition])
     run(clone, sys.executable, "-m", "stages.report", environment=CONDITIONS[condition])
     assert_same(contents(clone / "reports") | contents(clone / "data"), before)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("identity")
+def test_a_whole_run_elsewhere(clone: Path) -> None:
+    """All of it at once, through DVC: another folder, locale, time zone, hash seed, thread count and vector level."""
+    names = ("locale C", "another time zone", "another hash seed", "2 threads", "ATen without vectors")
+    everything = {key: value for name in names for key, value in CONDITIONS[name].items()}
+    run(clone, sys.executable, "-m", "dvc", "repro", "--force", environment=everything)
+    assert run(clone, "git", "status", "--porcelain") == ""
+    assert run(clone, sys.executable, "-m", "tools.compare").startswith("identical")
 
 
 @pytest.mark.xdist_group("identity")
