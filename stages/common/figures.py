@@ -131,7 +131,8 @@ def fit_picture(
         axes = figure.subplots()
         _draw_points(axes, scatter)
         axes.set(xlim=_limits(scatter.x), ylim=_limits(scatter.y))
-        _make_room_for(lines[-1], axes)
+        for line in (lines[0], lines[-1]):
+            _make_room_for(line, axes)
         still = [(true, INK, (0, (4, 3)), "truth"), (lines[0], AXIS, "-", "start"), (met, ORANGE, "-", "met the stop")]
         for line, color, style, label in still:
             segment = _segment(line, axes)
@@ -343,7 +344,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _make_room_for(line: Line | None, axes: Axes) -> None:
-    """Widens the vertical axis by up to its own height on either side, so that a fit that misses the data shows it."""
+    """Widens the vertical axis by up to its own height on either side, so that a line that misses the data is seen."""
     if line is None or line[1] == 0:
         return
     low, high = axes.get_ylim()
