@@ -34,14 +34,20 @@ verify: .venv/ready
 test: .venv/ready
 	@$(RUN) pytest
 
+# By way of .tmp/, so that a failure leaves the old file.
 schema: .venv/ready
+	@mkdir -p .tmp
 	@.venv/bin/python -c 'import json; from stages.common.params import Params; \
-		print(json.dumps(Params.model_json_schema(), indent=2))' > params.schema.json
+		print(json.dumps(Params.model_json_schema(), indent=2))' > .tmp/schema
+	@mv .tmp/schema params.schema.json
 
 graph: .venv/ready
-	@$(RUN) dvc dag --mermaid | .venv/bin/python -c 'import re, sys; from pathlib import Path; \
-		graph = sys.stdin.read().rstrip().expandtabs(4); readme = Path("README.md"); \
+	@mkdir -p .tmp
+	@$(RUN) dvc dag --mermaid > .tmp/graph
+	@.venv/bin/python -c 'import re; from pathlib import Path; \
+		graph = Path(".tmp/graph").read_text("utf-8").rstrip().expandtabs(4); readme = Path("README.md"); \
 		readme.write_text(re.sub(r"(?s)(?<=```mermaid\n).*?(?=\n```)", graph, readme.read_text("utf-8")), "utf-8")'
+	@rm .tmp/graph
 
 test-all: .venv/ready
 	@$(RUN) pytest -m "slow or not slow"
@@ -87,6 +93,6 @@ sweep: .venv/ready
 	@$(RUN) tools.sweep --lr $(LR) --seed $(SEED)
 
 clean:
-	rm -rf .venv .tmp dvc_plots sweep .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .tmp dvc_plots sweep .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f data/line.csv data/noisy_line.csv data/plane.csv data/stream.csv data/clusters.csv
-	find stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find stages tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

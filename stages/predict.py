@@ -1,25 +1,42 @@
 """Predicts with a fit: prints the rows of a new CSV with a column `prediction`, for logistic also `probability`.
 
-in   reports/metrics/<experiment>.json, the fit; data/<data set>.csv, which names its features and classes; the new CSV
-out  standard output: the new CSV, its other columns unchanged
+in   reports/metrics/<experiment>.json, the fit; data/<data set>.csv, which names its features and classes; dvc.lock,
+     which says that these two belong together; the new CSV
+out  standard output: the new CSV, its own cells as they are
 run  python -m stages.predict nn new.csv > predicted.csv
 
 It is no stage of the pipeline: nothing depends on it, and it changes nothing.
 """
 
 import argparse
+import csv
+import hashlib
+import math
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.special import expit
 
 from stages.common.errors import UserError, run_stage
 from stages.common.evidence import EXPERIMENTS
-from stages.common.files import DATA, METRICS, clusters, linear_set, parameter_names, read_json, read_numbers
+from stages.common.files import (
+    DAMAGED,
+    DATA,
+    METRICS,
+    clusters,
+    linear_set,
+    parameter_names,
+    read_json,
+    read_numbers,
+    read_rows,
+)
 
 Array = np.ndarray
+LOCK = Path("dvc.lock")
 
 
 def line(features: Array, weights: Array, b: float) -> Array:
@@ -51,6 +68,9 @@ def predictions(experiment: str, features: pd.DataFrame, parameters: dict[str, f
     Returns:
         `prediction`, of y; for logistic `probability`, P(the larger class) = sigmoid(z), and `prediction`, the class:
         the larger one where P > 1/2.
+
+    Raises:
+        UserError: where a prediction is too large to be a number.
     """
     *weights, b = parameters.values()
     x, w = features.to_numpy(), np.array(weights)
@@ -60,8 +80,9 @@ def predictions(experiment: str, features: pd.DataFrame, parameters: dict[str, f
             found = pd.DataFrame({"probability": expit(z), "prediction": np.where(z > 0, classes[-1], classes[0])})
         else:
             found = pd.DataFrame({"prediction": (line_twice if experiment == "shared" else line)(x, w, b)})
-    if not np.isfinite(found.to_numpy()).all():
-        row = 1 + int(np.argmin(np.isfinite(found.to_numpy()).all(axis=1)))
+    is_finite = np.isfinite(found.to_numpy()).all(axis=1)
+    if not is_finite.all():
+        row = 1 + int(np.argmin(is_finite))
         raise UserError(f"row {row}: the prediction is not a finite number; the fit or the features are too large")
     return found
 
@@ -70,44 +91,63 @@ def read_fit(experiment: str) -> tuple[dict[str, float], list[str], Array]:
     """The fitted parameters, the names of the features they belong to, and the classes of a label.
 
     Raises:
-        UserError: where the fit or its data are missing, or don't belong together.
+        UserError: where the fit or its data are missing or damaged, or the fit is one to other data.
     """
-    path = DATA / f"{EXPERIMENTS[experiment][0]}.csv"
-    parameters: dict[str, float] = read_json(METRICS / f"{experiment}.json")["fitted"]
+    metrics, path = METRICS / f"{experiment}.json", DATA / f"{EXPERIMENTS[experiment][0]}.csv"
     frame = read_numbers(path)
+    if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != hash_of_fitted(experiment, path):
+        raise UserError(f"{metrics}: is not a fit to {path} as it is now; run `dvc repro train-{experiment}`")
     is_logistic = experiment == "logistic"
     names = list((clusters if is_logistic else linear_set)(frame, path).features.columns)
+    content = read_json(metrics)
+    parameters = content.get("fitted") if isinstance(content, dict) else None
     forms = [parameter_names(len(names)), *([parameter_names(1)] if is_logistic and len(names) == 2 else [])]
-    if list(parameters) not in forms:
-        raise UserError(
-            f"{METRICS / f'{experiment}.json'}: expected a fit to the features of {path}, {', '.join(names)}, found the"
-            f" parameters {', '.join(parameters)}; run `dvc repro train-{experiment}`"
-        )
+    if (
+        not isinstance(parameters, dict)
+        or list(parameters) not in forms
+        or not all(map(is_number, parameters.values()))
+    ):
+        raise UserError(f"{metrics}: {DAMAGED}")
     return parameters, names, np.unique(frame["label"]) if is_logistic else np.array([])
 
 
-def with_predictions(experiment: str, new: Path) -> pd.DataFrame:
-    """The new CSV's columns, and those of the predictions.
+def hash_of_fitted(experiment: str, path: Path) -> str | None:
+    """The MD5 that the data had when the experiment was fitted to them, by dvc.lock; None if it does not say."""
+    try:
+        deps = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"][f"train-{experiment}"]["deps"]
+        return next((dep["md5"] for dep in deps if dep["path"] == path.as_posix()), None)
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def with_predictions(experiment: str, new: Path) -> list[list[str]]:
+    """The new CSV's header and rows, with the columns of the predictions.
 
     Raises:
         UserError: where the CSV lacks a feature, has no row, or has a column of the name of a new one.
     """
     parameters, names, classes = read_fit(experiment)
     if not new.is_file():
-        raise UserError(f"{new}: not found; name the CSV to predict for")
-    frame = read_numbers(new)
-    missing = [name for name in names if name not in frame.columns]
+        raise UserError(f"{new}: no such file; name the CSV to predict for")
+    (_, header), *lines = read_rows(new)
+    missing = [name for name in names if name not in header]
     if missing:
         raise UserError(
-            f"{new}: expected the features of the fit, {', '.join(names)}, found {', '.join(frame.columns)} and no"
+            f"{new}: expected the features of the fit, {', '.join(names)}, found {', '.join(header)} and no"
             f" {', '.join(missing)}; names are case-sensitive"
         )
-    if frame.empty:
+    if not lines:
         raise UserError(f"{new}: expected at least one row below the header, found none")
-    found = predictions(experiment, frame[names], parameters, classes)
-    for name in found.columns.intersection(frame.columns):
+    found = predictions(experiment, read_numbers(new, columns=names), parameters, classes)
+    for name in found.columns.intersection(header):
         raise UserError(f"{new}: has a column '{name}' already, which is the name of a new one; give it another name")
-    return pd.concat([frame, found], axis=1)
+    added = ([repr(value).removesuffix(".0") for value in row] for row in found.to_numpy().tolist())
+    return [[*header, *found.columns], *([*cells, *more] for (_, cells), more in zip(lines, added, strict=True))]
 
 
 def main() -> None:
@@ -115,9 +155,13 @@ def main() -> None:
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("csv", type=Path, help="a CSV with the columns that the experiment was fitted to")
     arguments = parser.parse_args()
-    table = with_predictions(arguments.experiment, arguments.csv)
-    sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
-    table.to_csv(sys.stdout, index=False, lineterminator="\n")
+    rows = with_predictions(arguments.experiment, arguments.csv)
+    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+    try:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

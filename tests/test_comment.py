@@ -1,7 +1,9 @@
 """The comment on a pull request, made of two real revisions, and what a repository could smuggle into it."""
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +157,7 @@ def test_the_verdict_is_that_of_the_comparison(
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
-    text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), count=1)
+    text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
     assert count == 1
     path.write_text(text, encoding="utf-8")
 
@@ -211,7 +213,30 @@ def test_what_dvc_cannot_read_is_said(clone: Path) -> None:
     (clone / "reports/metrics/nn.json").write_text("{", encoding="utf-8")
     run(clone, "git", "commit", "--quiet", "--all", "--message=damaged")
     head = run(clone, "git", "rev-parse", "--short=7", "HEAD").strip()
-    assert re.search(rf"DVC could not read\n\n    {head}: .*nn\.json", comment(clone, "HEAD~1"))
+    text = comment(clone, "HEAD~1")
+    assert re.search(rf"DVC could not read\n\n    {head}: .*nn\.json", text)
+    assert tables(text)["Metrics"] == [], "what can't be read has not been removed"
+
+
+@pytest.mark.xdist_group("comment")
+def test_a_project_that_dvc_cannot_read_has_lost_nothing(clone: Path) -> None:
+    (clone / "dvc.yaml").write_text("stages: [", encoding="utf-8")
+    (clone / "params.yaml").write_text("data: [", encoding="utf-8")
+    run(clone, "git", "commit", "--quiet", "--all", "--message=damaged")
+    text = comment(clone, "HEAD~1")
+    assert text.count("DVC could not read") == 2
+    assert (tables(text)["Parameters"], tables(text)["Metrics"]) == ([], [])
+
+
+@pytest.mark.xdist_group("comment")
+def test_odd_names_and_numbers_are_shown(clone: Path) -> None:
+    shutil.copy(clone / "reports/figures/nn-fit.svg", clone / os.fsdecode(b"reports/figures/\xff.svg"))
+    edit(clone / "params.yaml", "rows: 50$", f"rows: 0x{'f' * 5000}")
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "--quiet", "--message=odd")
+    found = tables(comment(clone, "HEAD~1"))
+    assert found["Figures"] == [[r"reports/figures/\udcff.svg", "added"]]
+    assert found["Parameters"][0][3] == '"a number of thousands of digits"'
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """DVC's experiments on this project: run, queued, shown, compared, applied, and swept."""
 
 import json
-import os
 import re
 import sys
 import time
@@ -68,21 +67,50 @@ def test_a_sweep_through_the_queue(clone: Path, params: Params) -> None:
     assert no_worker_is_left(clone)
 
 
-def no_worker_is_left(clone: Path, seconds: float = 30) -> bool:
-    """Whether DVC's workers of this clone end, which they do soon after they are told to."""
-    pids = [int(path.read_text(encoding="utf-8")) for path in (clone / ".dvc/tmp/exps/celery").glob("*.pid")]
+def no_worker_is_left(clone: Path, seconds: float = 60) -> bool:
+    """Whether DVC's workers end, which they do soon after they are told to."""
     end = time.monotonic() + seconds
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+    while "Worker status: 0 active, 0 idle" not in dvc(clone, "queue", "status"):
+        if time.monotonic() > end:
+            return False
         time.sleep(0.5)
-    return "Worker status: 0 active, 0 idle" in dvc(clone, "queue", "status") and os.getpid() not in pids
+    return True
+
+
+def sweep(clone: Path, lr: str) -> str:
+    """What a sweep prints that cannot run."""
+    output = run(clone, sys.executable, "-m", "tools.sweep", f"--lr={lr}", "--seed=1", code=1)
+    assert output.startswith("error: ")
+    assert "Traceback" not in output
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("experiments")
+def test_an_experiment_that_fails_is_named(clone: Path) -> None:
+    name = re.search(r"(sweep\d+-1) did not end well; `dvc queue logs \1` shows why", sweep(clone, "0"))
+    assert name is not None
+    assert "train.manual.lr: expected a number greater than 0" in dvc(clone, "queue", "logs", name[1])
 
 
 @pytest.mark.xdist_group("experiments")
-@pytest.mark.parametrize(
-    ("lr", "message"), [("0", "experiments failed; `dvc queue status`"), ("x(", "failed:"), ("", "failed:")]
-)
-def test_a_sweep_that_cannot_run_says_so(clone: Path, lr: str, message: str) -> None:
-    output = run(clone, sys.executable, "-m", "tools.sweep", f"--lr={lr}", "--seed=1", code=1)
-    assert output.startswith("error: ")
-    assert message in output
-    assert "Traceback" not in output
+@pytest.mark.parametrize("lr", ["x(", ""])
+def test_a_sweep_of_nonsense_ends_in_one_message(clone: Path, lr: str) -> None:
+    assert "failed:" in sweep(clone, lr)
+
+
+@pytest.mark.xdist_group("experiments")
+def test_a_sweep_runs_nothing_but_its_own(clone: Path) -> None:
+    dvc(clone, "exp", "run", "--queue", "--name", "mine", "-S", "train.nn.lr=0.03", "train-nn")
+    assert "DVC's queue holds mine; let it finish" in sweep(clone, "0.1")
+    dvc(clone, "queue", "remove", "--queued")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("experiments")
+def test_a_sweep_in_a_shallow_clone_says_why_it_has_no_results(clone: Path, tmp_path: Path) -> None:
+    run(clone, "git", "commit", "--quiet", "--allow-empty", "--message=second")
+    run(tmp_path, "git", "clone", "--quiet", "--depth=1", clone.as_uri(), "shallow")
+    for name, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run(tmp_path / "shallow", "git", "config", name, value)
+    assert "expected 1 experiments of this commit, found 0; a shallow clone" in sweep(tmp_path / "shallow", "0.1")

@@ -220,7 +220,9 @@ def test_files_hold_the_fit(project: Path, descend: Callable[..., Fit]) -> None:
     write_fit("manual", fit, accuracy=0.75)
     metrics = read_json(Path("reports/metrics/manual.json"))
     history = read_numbers(Path("reports/history/manual.csv"))
-    assert list(metrics) == ["fitted", "initial", "loss", "iterations", "stopped", "stop_loss", "accuracy"]
+    assert list(metrics) == [
+        *("fitted", "initial", "loss", "log10_loss", "iterations", "stopped", "stop_loss", "accuracy")
+    ]
     assert list(history.columns) == ["iteration", "loss", "w", "b"]
     np.testing.assert_allclose(history, fit.history, rtol=5.1e-10)  # 10 significant digits
     first, before, last = history.iloc[0], history.iloc[-2], history.iloc[-1]
@@ -228,6 +230,7 @@ def test_files_hold_the_fit(project: Path, descend: Callable[..., Fit]) -> None:
         "fitted": {"w": last["w"], "b": last["b"]},
         "initial": {"w": first["w"], "b": first["b"]},
         "loss": last["loss"],
+        "log10_loss": round(math.log10(last["loss"]), 3),
         "iterations": last["iteration"],
         "stopped": "loss",
         "stop_loss": before["loss"],
@@ -310,16 +313,25 @@ def test_log10_loss_says_how_small_a_loss_is(descend: Callable[..., Fit]) -> Non
     assert metrics["log10_loss"] == pytest.approx(math.log10(metrics["loss"]), abs=5e-4)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [1e3, 1.0, 1e-6])
+@pytest.mark.parametrize("size", [1e3, 1.0, 1e-6, 1e-120])
 def test_log10_loss_of_a_perfect_fit_is_that_of_the_smallest_loss_that_is_written(
     params: Params, changed: Callable[..., Any], size: float
 ) -> None:
     """About 1e-16 of the target's mean square."""
     settings = changed(params.train.manual, iterations=1)
-    recorder = Recorder(lambda w, _: 0 * w.sum(), size * Y / Y.square().mean().sqrt(), settings, 1, Scaling.none(X))
+    target = size * Y / Y.square().mean().sqrt()
+    recorder = Recorder(lambda w, _: 0 * w.sum(), target, settings, 1, Scaling.none(X))
     w, b = torch.zeros((2, 1), dtype=torch.float64)
     for _ in recorder.iterations():
         recorder.observe(w, b)
     metrics = recorder.finish(w, b).metrics()
     assert metrics["loss"] == 0
     assert metrics["log10_loss"] == pytest.approx(2 * math.log10(size) - 16, abs=0.01)
+
+
+def test_log10_loss_of_the_smallest_targets_is_a_number(params: Params) -> None:
+    recorder = Recorder(lambda w, _: 0 * w.sum(), 1e-160 * Y, params.train.manual, 1, Scaling.none(X))
+    w, b = torch.zeros((2, 1), dtype=torch.float64)
+    for _ in recorder.iterations():
+        recorder.observe(w, b)
+    assert recorder.finish(w, b).metrics()["log10_loss"] == pytest.approx(math.log10(sys.float_info.min), abs=1e-3)

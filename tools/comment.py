@@ -71,18 +71,26 @@ def verdict(log: str | None) -> tuple[str, list[str]]:
     return said[-1][0], [line for word, line in said if word == said[-1][0]]
 
 
-def values(shown: dict[str, Any]) -> tuple[Values, list[str]]:
-    """Every value that DVC found at a revision, and what it could not read."""
+EVERY_FILE = ""  # as the name of what DVC could not read
+
+
+def values(shown: dict[str, Any]) -> tuple[Values, dict[str, str]]:
+    """Every value that DVC found at a revision, and the files that it could not read, each with the reason."""
     if "error" in shown:
-        return {}, [f"{shown['error']}"]
+        return {}, {EVERY_FILE: f"{shown['error']}"}
     found: Values = {}
-    unreadable = []
+    unreadable = {}
     for file, content in shown.get("data", {}).items():
         if "error" in content:
-            unreadable.append(f"{file}: {content['error']}")
+            unreadable[file] = f"{content['error']}"
         else:
             found |= {(file, key): as_json(leaf) for key, leaf in leaves(content["data"])}
     return found, unreadable
+
+
+def readable(found: Values, lost: dict[str, str]) -> Values:
+    """The values of files that DVC could read at the other revision too: of the rest it is not known what changed."""
+    return {} if EVERY_FILE in lost else {place: value for place, value in found.items() if place[0] not in lost}
 
 
 def leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
@@ -96,7 +104,10 @@ def leaves(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 def as_json(value: object) -> str:
     """A value with all its digits; a date in YAML, which JSON does not know, as its text."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        return '"a number of thousands of digits"'
 
 
 def changes(before: Values, after: Values) -> list[list[str]]:
@@ -153,11 +164,16 @@ def fitting(lines: list[str]) -> list[str]:
 def values_part(kind: str, shown: dict[str, Any], base: str, head: str) -> list[str]:
     """The parameters or metrics that differ between the two commits."""
     (before, lost), (after, missing) = values(shown.get(base, {})), values(shown.get(head, {}))
-    unreadable = [f"{base[:7]}: {line}" for line in lost] + [f"{head[:7]}: {line}" for line in missing]
-    rows = changes(before, after)
+    unreadable = [
+        f"{revision[:7]}: {file}{': ' if file else ''}{reason}"
+        for revision, files in ((base, lost), (head, missing))
+        for file, reason in files.items()
+    ]
+    rows = changes(readable(before, missing), readable(after, lost))
+    none = f"No {kind} changed in what it could read." if unreadable else f"No {kind} changed."
     return [
         *(["DVC could not read", *block(unreadable), ""] if unreadable else []),
-        *(table(["file", kind, "before", "after", "change"], rows) if rows else [f"No {kind} changed."]),
+        *(table(["file", kind, "before", "after", "change"], rows) if rows else [none]),
     ]
 
 

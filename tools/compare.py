@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def git(*arguments: str) -> bytes:
 
 def names(output: bytes) -> list[str]:
     """The paths that a git command lists with -z."""
-    return [name.decode() for name in output.split(b"\0") if name]
+    return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
 
 def edited_inputs() -> list[str]:

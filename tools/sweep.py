@@ -4,7 +4,7 @@
 and `dvc exp apply` brings back. Beside the losses found the figure shows theory's, and the learning rate 2/lambda_max
 above which descent on these data diverges.
 
-in   params.yaml, as it is in the folder: all settings but the two that are swept
+in   params.yaml, as it is in the folder: all settings but the two that are swept, and stop_below, which is null here
 out  sweep/manual.csv, sweep/manual.svg; not in git
 run  python -m tools.sweep --lr 0.01,0.1,0.9 --seed 1,2
 """
@@ -15,7 +15,6 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from itertools import cycle
 from pathlib import Path
 
@@ -53,56 +52,72 @@ def dvc(*arguments: str) -> str:
     return done.stdout
 
 
-def enqueue(lrs: str, seeds: str) -> list[str]:
-    """Queues one experiment for each combination; gives their names: sweep1-1, sweep1-2, and so on."""
-    earlier = re.findall(r"\bsweep(\d+)-\d+\b", dvc("exp", "list", "--name-only") + dvc("queue", "status"))
-    name = f"sweep{1 + max(map(int, earlier), default=0)}"
-    choices = f"train.manual.lr=choice({lrs})", f"train.manual.seed=choice({seeds})"
-    output = dvc("exp", "run", "--queue", "--name", name, "-S", choices[0], "-S", choices[1], "train-manual")
-    return re.findall(rf"\b{name}-\d+\b", output)
-
-
-def states(names: list[str]) -> Counter[str]:
-    """How many of these experiments are Queued, Running, Success or Failed."""
+def states() -> dict[str, str]:
+    """What the queue says of each experiment in it: Queued, Running, Success or Failed."""
     rows = (line.split() for line in dvc("queue", "status").splitlines())
-    return Counter(row[-1] for row in rows if len(row) > 2 and row[1] in names)
+    return {row[1]: row[-1] for row in rows if row and row[-1] in ("Queued", "Running", "Success", "Failed")}
+
+
+def enqueue(lrs: str, seeds: str) -> list[str]:
+    """Queues one experiment for each combination; gives their names: sweep1-1, sweep1-2, and so on.
+
+    Raises:
+        UserError: where others wait in the queue, which the workers would run as well.
+    """
+    queue = states()
+    if waiting := [name for name, state in queue.items() if state in ("Queued", "Running")]:
+        raise UserError(
+            f"DVC's queue holds {', '.join(waiting)}; let it finish (`dvc queue start`), or empty it (`dvc queue remove"
+            " --queued`), then sweep"
+        )
+    earlier = re.findall(r"\bsweep(\d+)-\d+\b", dvc("exp", "list", "--name-only") + " ".join(queue))
+    name = f"sweep{1 + max(map(int, earlier), default=0)}"
+    changes = f"lr=choice({lrs})", f"seed=choice({seeds})", "stop_below=null"
+    settings = [part for change in changes for part in ("-S", f"train.manual.{change}")]
+    output = dvc("exp", "run", "--queue", "--name", name, *settings, "train-manual")
+    return re.findall(rf"\b{name}-\d+\b", output)
 
 
 def start_workers() -> None:
     """Starts DVC's background workers; its output is not read, since they would keep the pipe open."""
     command = [sys.executable, "-m", "dvc", "queue", "start", "--quiet", "--jobs", str(JOBS)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
+        raise UserError("DVC's workers can't be started; `dvc queue start` shows why")
 
 
 def work_off(names: list[str]) -> None:
     """Runs the queued experiments, two at a time, and stops the workers, which would otherwise linger.
 
     Raises:
-        UserError: where experiments failed.
+        UserError: naming the experiments that failed, or that somebody took out of the queue.
     """
-    done = idle = 0
-    start_workers()
+    idle, found = 0, states()
     try:
+        start_workers()
         with tqdm(total=len(names), desc="experiments", disable=None) as progress:
-            while done < len(names):
+            while pending := [name for name in names if found.get(name) in ("Queued", "Running")]:
                 time.sleep(POLL)
-                found = states(names)
-                before, done = done, found["Success"] + found["Failed"]
-                progress.update(done - before)
-                idle = 0 if found["Running"] else idle + 1
+                found = states()
+                done = len(names) - len(pending)
+                progress.update(done - progress.n)
+                idle = 0 if "Running" in found.values() else idle + 1
                 if idle == PATIENCE:
                     start_workers()
                     idle = 0
     finally:
         dvc("queue", "stop")
-    if failed := states(names)["Failed"]:
-        raise UserError(
-            f"{failed} of {len(names)} experiments failed; `dvc queue status` and `dvc queue logs` show why"
-        )
+        if queued := [name for name, state in found.items() if name in names and state == "Queued"]:
+            dvc("queue", "remove", *queued)
+    if failed := [name for name in names if found.get(name) != "Success"]:
+        raise UserError(f"{', '.join(failed)} did not end well; `dvc queue logs {failed[0]}` shows why")
 
 
 def results(names: list[str]) -> pd.DataFrame:
-    """One row an experiment: `name`, `lr`, `seed`, `loss`, `stopped`, and the start `w`, `b`."""
+    """One row an experiment: `name`, `lr`, `seed`, `loss`, `stopped`, and the start `w`, `b`.
+
+    Raises:
+        UserError: where DVC has not kept them.
+    """
     rows = []
     for group in json.loads(dvc("exp", "show", "--json"))[1:]:
         for experiment in group["experiments"] or []:
@@ -112,6 +127,11 @@ def results(names: list[str]) -> pd.DataFrame:
                 metrics = found["data"]["metrics"]["reports/metrics/manual.json"]["data"]
                 values = {"lr": train["lr"], "seed": train["seed"], "loss": metrics["loss"]}
                 rows.append({"name": found["name"], **values, "stopped": metrics["stopped"], **metrics["initial"]})
+    if len(rows) < len(names):
+        raise UserError(
+            f"expected {len(names)} experiments of this commit, found {len(rows)}; a shallow clone keeps none of the"
+            " queue's (`git fetch --unshallow`), and a commit made meanwhile hides them (`dvc exp list --all` has them)"
+        )
     return pd.DataFrame(rows).sort_values(["lr", "seed"], ignore_index=True)
 
 
@@ -175,10 +195,12 @@ def main() -> None:
     parser.add_argument("--seed", required=True, help="seeds, separated by commas")
     arguments = parser.parse_args()
     dvc("repro", "generate-data@line")
+    table = read_linear_set(DATA / "line.csv", features=1)
+    if theory.least_squares(table.features.to_numpy(), table.target.to_numpy()) is None:
+        raise UserError("data/line.csv: the feature is constant, so that theory predicts nothing; take other data")
     names = enqueue(arguments.lr, arguments.seed)
     work_off(names)
     found = results(names)
-    table = read_linear_set(DATA / "line.csv", features=1)
     write_csv(found, FOLDER / "manual.csv")
     write_text(figure(found, table, load_group("train.manual", ManualTraining)), FOLDER / "manual.svg")
     print(found[["name", "lr", "seed", "loss", "stopped"]].to_string(index=False))

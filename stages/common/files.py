@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -94,39 +94,55 @@ def clusters(frame: pd.DataFrame, path: Path, features: int | None = None) -> Ta
     return Table(table.features, (table.target == classes[1]).astype(float))
 
 
-def read_numbers(path: Path) -> pd.DataFrame:
+def read_numbers(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A CSV of finite numbers with a header; columns in file order.
 
     A byte order mark, CRLF, quotes, blank lines and spaces around names and numbers are accepted.
 
+    Args:
+        path: the CSV.
+        columns: those to read, which must be there; the others may hold anything. None reads all.
+
     Raises:
         UserError: naming file, line and column of the first cell that is not a finite number.
     """
+    rows = read_rows(path)
+    header = next(rows)[1]
+    chosen = header if columns is None else columns
+    places = [header.index(name) for name in chosen]
+    values = array("d")
+    for row, (line, cells) in enumerate(rows, start=1):
+        where = f"{path}: row {row} (line {line})"
+        if len(cells) != len(header):
+            expected = f"{len(header)} cells as in the header ({', '.join(header)})"
+            raise UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
+        values.extend(_checked_numbers(where, chosen, [cells[place] for place in places]))
+    return pd.DataFrame(np.frombuffer(values).reshape(-1, len(chosen)), columns=list(chosen))
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells, as text, of every line that is not blank; first the header, its names checked.
+
+    Raises:
+        UserError: where the file is no CSV with a header.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = _lines(path, stream)
-            header = _checked_header(path, next(lines, (1, []))[1])
-            values = array("d")
-            for row, (line, cells) in enumerate(lines, start=1):
-                values.extend(_checked_numbers(f"{path}: row {row} (line {line})", header, cells))
+            reader = csv.reader(stream, skipinitialspace=True, strict=True)
+            lines = (cells for cells in reader if any(cell.strip() for cell in cells) or len(cells) > 1)
+            try:
+                header = _checked_header(path, next(lines, []))
+                yield reader.line_num, header
+                for cells in lines:
+                    yield reader.line_num, cells
+            except csv.Error as error:
+                raise UserError(f"{path}: line {reader.line_num}: expected comma-separated values; {error}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `dvc repro` makes it") from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: expected text in UTF-8, found a byte that is not ({error.reason}); save it as UTF-8"
         ) from None
-    return pd.DataFrame(np.frombuffer(values).reshape(-1, len(header)), columns=header)
-
-
-def _lines(path: Path, stream: Any) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every line that is not blank."""
-    reader = csv.reader(stream, skipinitialspace=True, strict=True)
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells) or len(cells) > 1:
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: expected comma-separated values; {error}") from None
 
 
 def _checked_header(path: Path, cells: list[str]) -> list[str]:
@@ -150,24 +166,17 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _checked_numbers(where: str, header: list[str], cells: list[str]) -> list[float]:
+def _checked_numbers(where: str, names: Sequence[str], cells: list[str]) -> list[float]:
     try:
         numbers = [float(cell) for cell in cells]
-        if len(numbers) == len(header) and all(abs(number) <= LARGEST for number in numbers):
+        if all(abs(number) <= LARGEST for number in numbers):  # not so for nan and inf
             return numbers
     except ValueError:
         pass
-    raise _row_error(where, header, cells)
-
-
-def _row_error(where: str, header: list[str], cells: list[str]) -> UserError:
-    if len(cells) != len(header):
-        expected = f"{len(header)} cells as in the header ({', '.join(header)})"
-        return UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
-    name, cell = next(pair for pair in zip(header, cells, strict=True) if not _is_usable(pair[1]))
+    name, cell = next(pair for pair in zip(names, cells, strict=True) if not _is_usable(pair[1]))
     found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
     expected = "expected a finite number" + (f" of size {LARGEST:g} at most" if _is_finite(cell) else "")
-    return UserError(f"{where}, column '{name}': {expected}, found {found}; correct or remove the row")
+    raise UserError(f"{where}, column '{name}': {expected}, found {found}; correct or remove the row")
 
 
 def _is_usable(cell: str) -> bool:

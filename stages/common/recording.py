@@ -4,6 +4,7 @@ The loops themselves are not shared: they are what the articles are about.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -150,7 +151,7 @@ class Recorder:
             self._stopped, self._stop_loss = "diverged", None
         if not self._rows or self._rows[-1][0] != last[0]:
             self._rows.append(last)
-        smallest_loss = 10.0**-self._decimals
+        smallest_loss = max(10.0**-self._decimals, sys.float_info.min)
         return Fit(self._history(w.numel()), self._stopped or "iterations", self._stop_loss, smallest_loss)
 
     def _last_finite_row(self) -> list[float] | None:
