@@ -32,13 +32,10 @@ NARROW: ViewportSize = {"width": 360, "height": 800}
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
-pytestmark = [
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"),
-        reason="no Chromium installed; REQUIRE_BROWSER=1 makes this a failure",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"),
+    reason="no Chromium installed; REQUIRE_BROWSER=1 makes this a failure",
+)
 
 
 class Visitor:

@@ -80,7 +80,6 @@ def clone(shared_clone: Path) -> Path:
     return shared_clone
 
 
-@pytest.mark.xdist_group("comment")
 def test_the_comment_names_what_dvc_and_git_find_changed(clone: Path) -> None:
     text = comment(clone, "HEAD~1")
     assert text.startswith(f"{MARKER}\n")
@@ -101,7 +100,6 @@ def test_the_comment_names_what_dvc_and_git_find_changed(clone: Path) -> None:
     assert found["Figures"] == [[figure, "changed"] for figure in figures]
 
 
-@pytest.mark.xdist_group("comment")
 def test_figures_that_came_and_went(clone: Path) -> None:
     figures = clone / "reports/figures"
     (figures / "manual-fit.svg").rename(figures / "new | fit.svg")
@@ -115,7 +113,6 @@ def test_figures_that_came_and_went(clone: Path) -> None:
     ]
 
 
-@pytest.mark.xdist_group("comment")
 @pytest.mark.parametrize(
     ("spoil", "exit_code", "word", "line"),
     [
@@ -183,7 +180,6 @@ def test_a_run_that_broke_off_is_no_verdict() -> None:
     assert verdict(None) == ("`make reproduce` was not run.", [])
 
 
-@pytest.mark.xdist_group("comment")
 @pytest.mark.parametrize("revision", ["nowhere", "0" * 40, "HEAD:params.yaml", ""])
 def test_an_unknown_revision_ends_in_one_message(clone: Path, revision: str) -> None:
     output = comment(clone, revision, code=1)
@@ -191,7 +187,6 @@ def test_an_unknown_revision_ends_in_one_message(clone: Path, revision: str) -> 
     assert output.count("\n") == 1
 
 
-@pytest.mark.xdist_group("comment")
 def test_a_missing_log_ends_in_one_message(clone: Path) -> None:
     output = comment(clone, "HEAD", "--reproduction", "nowhere.txt", code=1)
     assert output.startswith("error: nowhere.txt: no such file")
@@ -208,7 +203,6 @@ def test_a_repository_without_dvc_ends_in_one_message(tmp_path: Path) -> None:
     assert output.count("\n") == 1
 
 
-@pytest.mark.xdist_group("comment")
 def test_what_dvc_cannot_read_is_said(clone: Path) -> None:
     (clone / "reports/metrics/nn.json").write_text("{", encoding="utf-8")
     run(clone, "git", "commit", "--quiet", "--all", "--message=damaged")
@@ -218,7 +212,6 @@ def test_what_dvc_cannot_read_is_said(clone: Path) -> None:
     assert tables(text)["Metrics"] == [], "what can't be read has not been removed"
 
 
-@pytest.mark.xdist_group("comment")
 def test_a_project_that_dvc_cannot_read_has_lost_nothing(clone: Path) -> None:
     (clone / "dvc.yaml").write_text("stages: [", encoding="utf-8")
     (clone / "params.yaml").write_text("data: [", encoding="utf-8")
@@ -228,7 +221,6 @@ def test_a_project_that_dvc_cannot_read_has_lost_nothing(clone: Path) -> None:
     assert (tables(text)["Parameters"], tables(text)["Metrics"]) == ([], [])
 
 
-@pytest.mark.xdist_group("comment")
 def test_odd_names_and_numbers_are_shown(clone: Path) -> None:
     shutil.copy(clone / "reports/figures/nn-fit.svg", clone / os.fsdecode(b"reports/figures/\xff.svg"))
     edit(clone / "params.yaml", "rows: 50$", f"rows: 0x{'f' * 5000}")

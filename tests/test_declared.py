@@ -60,7 +60,6 @@ def observed(clone: Path, stage: str) -> tuple[set[str], set[str]]:
 SAMPLE = ["check-params", "generate-data@line", "replicate@manual"]
 
 
-@pytest.mark.xdist_group("declared")
 @pytest.mark.parametrize(
     "stage", [pytest.param(stage, marks=[] if stage in SAMPLE else [pytest.mark.slow]) for stage in STAGES]
 )

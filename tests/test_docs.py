@@ -59,7 +59,6 @@ PROMPT = re.compile(r"^\$ ", re.M)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("docs")
 def test_what_dvc_decides(clone: Path) -> None:
     """Every command of the page prints what the page says."""
     dvc(clone, "repro")
@@ -80,7 +79,6 @@ def test_what_dvc_decides(clone: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("docs")
 def test_a_seventh_experiment(clone: Path) -> None:
     page = (ROOT / "docs/adding-an-experiment.md").read_text(encoding="utf-8")
     before = results(clone)

@@ -24,7 +24,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-@pytest.mark.xdist_group("experiments")
 def test_an_experiment_from_run_to_apply(clone: Path) -> None:
     dvc(clone, "exp", "run", "--temp", "--name", "fast", "-S", "train.nn.lr=0.05", "train-nn")
     assert run(clone, "git", "status", "--porcelain") == "", "--temp leaves the folder as it is"
@@ -41,7 +40,6 @@ def test_an_experiment_from_run_to_apply(clone: Path) -> None:
     run(clone, "git", "checkout", "--quiet", ".")
 
 
-@pytest.mark.xdist_group("experiments")
 def test_a_misspelled_key_is_refused_by_dvc_and_an_added_one_by_the_check(clone: Path) -> None:
     assert "Key 'lrr' is not in struct" in dvc(clone, "exp", "run", "-S", "train.nn.lrr=0.05", code=255)
     output = dvc(clone, "exp", "run", "-S", "+train.nn.lrr=0.05", code=255)
@@ -50,7 +48,6 @@ def test_a_misspelled_key_is_refused_by_dvc_and_an_added_one_by_the_check(clone:
     run(clone, "git", "checkout", "--quiet", ".")
 
 
-@pytest.mark.xdist_group("experiments")
 def test_a_sweep_through_the_queue(clone: Path, params: Params) -> None:
     """Two experiments at a time, below and above the limit of stability; no worker is left."""
     output = run(clone, sys.executable, "-m", "tools.sweep", "--lr", "0.01,0.9", "--seed", "1")
@@ -86,20 +83,17 @@ def sweep(clone: Path, lr: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("experiments")
 def test_an_experiment_that_fails_is_named(clone: Path) -> None:
     name = re.search(r"(sweep\d+-1) did not end well; `dvc queue logs \1` shows why", sweep(clone, "0"))
     assert name is not None
     assert "train.manual.lr: expected a number greater than 0" in dvc(clone, "queue", "logs", name[1])
 
 
-@pytest.mark.xdist_group("experiments")
 @pytest.mark.parametrize("lr", ["x(", ""])
 def test_a_sweep_of_nonsense_ends_in_one_message(clone: Path, lr: str) -> None:
     assert "failed:" in sweep(clone, lr)
 
 
-@pytest.mark.xdist_group("experiments")
 def test_a_sweep_runs_nothing_but_its_own(clone: Path) -> None:
     dvc(clone, "exp", "run", "--queue", "--name", "mine", "-S", "train.nn.lr=0.03", "train-nn")
     assert "DVC's queue holds mine; let it finish" in sweep(clone, "0.1")
@@ -107,7 +101,6 @@ def test_a_sweep_runs_nothing_but_its_own(clone: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("experiments")
 def test_a_sweep_in_a_shallow_clone_says_why_it_has_no_results(clone: Path, tmp_path: Path) -> None:
     run(clone, "git", "commit", "--quiet", "--allow-empty", "--message=second")
     run(tmp_path, "git", "clone", "--quiet", "--depth=1", clone.as_uri(), "shallow")

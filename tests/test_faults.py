@@ -76,7 +76,6 @@ def assert_nothing_half_written(clone: Path) -> None:
     assert names <= committed | {f"{name}.csv" for name in ("line", "noisy_line", "plane", "stream", "clusters")}
 
 
-@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize(
     ("number", "longest"),
     [*((k, SHORT) for k in range(3)), *(pytest.param(k, LONGEST, marks=pytest.mark.slow) for k in range(50))],
@@ -92,7 +91,6 @@ def test_a_run_that_is_killed(clone: Path, number: int, longest: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("faults")
 def test_two_runs_at_once(clone: Path) -> None:
     """One of them waits or stops with DVC's message, and the state afterwards is right."""
     set_param(clone, "train.nn.lr", 0.02)
@@ -139,7 +137,6 @@ mount -o remount,bind,ro reports
 
 
 @pytest.mark.skipif(not may_mount(), reason="this system lets nobody mount a small file system of their own")
-@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize(
     ("mounts", "reason"), [(FULL_DISK, "No space left on device"), (READ_ONLY, "Read-only file system|cross-device")]
 )

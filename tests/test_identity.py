@@ -45,7 +45,6 @@ def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("identity")
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_fits_and_repetitions(clone: Path, condition: str) -> None:
     before = contents(clone / "reports")
@@ -55,7 +54,6 @@ def test_fits_and_repetitions(clone: Path, condition: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("identity")
 @pytest.mark.parametrize("condition", [name for name in CONDITIONS if not name.startswith("ATen")])
 def test_data_and_report(clone: Path, condition: str) -> None:
     before = contents(clone / "reports") | contents(clone / "data")
@@ -66,7 +64,6 @@ def test_data_and_report(clone: Path, condition: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("identity")
 def test_a_whole_run_elsewhere(clone: Path) -> None:
     """All of it at once, through DVC: another folder, locale, time zone, hash seed, thread count and vector level."""
     names = ("locale C", "another time zone", "another hash seed", "2 threads", "ATen without vectors")
@@ -76,7 +73,6 @@ def test_a_whole_run_elsewhere(clone: Path) -> None:
     assert run(clone, sys.executable, "-m", "tools.compare").startswith("identical")
 
 
-@pytest.mark.xdist_group("identity")
 @pytest.mark.parametrize("module", ["stages.train_minibatch", "stages.train_nn", "stages.replicate.logistic"])
 def test_a_sample_without_vectors(clone: Path, module: str) -> None:
     """The conditions most likely to tell: everything that is vectorised, without vectors."""
@@ -91,7 +87,6 @@ def test_a_sample_without_vectors(clone: Path, module: str) -> None:
     assert_same(contents(clone / "reports"), before)
 
 
-@pytest.mark.xdist_group("identity")
 def test_the_settings_take_effect(clone: Path) -> None:
     """Otherwise the conditions above would prove nothing."""
     torch_level = "import torch; print(torch.backends.cpu.get_cpu_capability())"
@@ -104,7 +99,6 @@ def test_the_settings_take_effect(clone: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("identity")
 def test_runs_long_enough_to_reach_the_floor_of_rounding(clone: Path) -> None:
     """nn at 40,000 steps: what is left is residue of rounding, and still the same in every file."""
     set_param(clone, "train.nn.iterations", 40_000)

@@ -53,7 +53,6 @@ def assert_same_numbers(fresh: object, committed: object, where: str) -> None:
         assert fresh == committed, where
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_a_forced_run_reproduces_what_is_committed(clone: Path) -> None:
     output = dvc(clone, "repro", "--force")
     assert stages_run(output) == {"check-params", "report"} | DATA_STAGES | FIT_STAGES
@@ -72,13 +71,11 @@ def test_a_forced_run_reproduces_what_is_committed(clone: Path) -> None:
     assert "up to date" in second
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_a_learning_rate_reruns_its_fits_and_the_report_only(reproduced: Path) -> None:
     set_param(reproduced, "train.nn.lr", 0.02)
     assert stages_run(dvc(reproduced, "repro")) == {"check-params", "train-nn", "replicate@nn", "report"}
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_a_target_runs_only_what_it_needs(clone: Path) -> None:
     assert stages_run(dvc(clone, "repro", "--force", "--dry", "train-nn")) == {
         "check-params",
@@ -87,7 +84,6 @@ def test_a_target_runs_only_what_it_needs(clone: Path) -> None:
     }
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_a_fault_in_params_stops_before_anything_changes(reproduced: Path) -> None:
     set_param(reproduced, "train.noisy.lrr", 0.1)
     output = dvc(reproduced, "repro", code=255)
@@ -97,7 +93,6 @@ def test_a_fault_in_params_stops_before_anything_changes(reproduced: Path) -> No
     assert git_status(reproduced) == [" M params.yaml"]
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_an_empty_params_yaml(reproduced: Path) -> None:
     (reproduced / "params.yaml").write_text("", encoding="utf-8")
     output = dvc(reproduced, "repro", code=255)
@@ -105,7 +100,6 @@ def test_an_empty_params_yaml(reproduced: Path) -> None:
     assert git_status(reproduced) == [" M params.yaml"]
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_norris_in_one_experiment(reproduced: Path) -> None:
     """NIST's certified slope and intercept to nine significant digits."""
     dvc(

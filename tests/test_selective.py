@@ -141,7 +141,6 @@ def test_changed_trees_are_valid(leaf: str, monkeypatch: pytest.MonkeyPatch) -> 
 A_LEAF_OF_EACH_GROUP = [next(leaf for leaf in LEAVES if leaf.startswith(f"{group}.")) for group in GROUPS]
 
 
-@pytest.mark.xdist_group("selective")
 @pytest.mark.parametrize(
     "leaves_to_change", [A_LEAF_OF_EACH_GROUP, pytest.param(LEAVES, marks=pytest.mark.slow)], ids=["sample", "all"]
 )
@@ -154,7 +153,6 @@ def test_every_leaf_changes_the_stages_that_read_it(clone: Path, leaves_to_chang
         assert considered_changed(clone) == readers, leaf
 
 
-@pytest.mark.xdist_group("selective")
 @pytest.mark.parametrize("paths", [CODE[::6], pytest.param(CODE, marks=pytest.mark.slow)], ids=["sample", "all"])
 def test_every_code_file_changes_the_stages_that_import_it(clone: Path, paths: list[str]) -> None:
     for path in paths:
@@ -167,7 +165,6 @@ def test_every_code_file_changes_the_stages_that_import_it(clone: Path, paths: l
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("selective")
 def test_every_other_input_changes_its_readers(clone: Path) -> None:
     data = {f"generate-data@{name}" for name in PARAMS["data"]}
     replicates = {f"replicate@{name}" for name in EXPERIMENTS}
@@ -201,7 +198,6 @@ def _readers_of_data(data_set: str) -> set[str]:
     return {f"generate-data@{data_set}", "report"} | fits
 
 
-@pytest.mark.xdist_group("selective")
 def test_what_changes_nothing(clone: Path) -> None:
     """Comments, the order of keys, and another spelling of the same number."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -212,7 +208,6 @@ def test_what_changes_nothing(clone: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("selective")
 @pytest.mark.parametrize(
     "leaf", [f"data.{name}.seed" for name in PARAMS["data"]] + [f"train.{name}.lr" for name in PARAMS["train"]]
 )

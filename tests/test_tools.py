@@ -34,13 +34,11 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-@pytest.mark.xdist_group("tools")
 def test_a_fresh_clone_is_verified(clone: Path) -> None:
     assert verify(clone, code=0).startswith("verified")
     assert run(clone, "git", "status", "--porcelain") == ""
 
 
-@pytest.mark.xdist_group("tools")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -84,7 +82,6 @@ def test_what_does_not_match_is_named(clone: Path, spoil: Callable[[Path], objec
     assert "Traceback" not in output
 
 
-@pytest.mark.xdist_group("tools")
 def test_the_hash_of_absent_data_is_compared_where_they_are_used(clone: Path) -> None:
     lock = (clone / "dvc.lock").read_text(encoding="utf-8")
     head, used = lock.split("  train-manual:\n")
@@ -94,7 +91,6 @@ def test_the_hash_of_absent_data_is_compared_where_they_are_used(clone: Path) ->
     assert "train-manual: read another data/line.csv than generate-data@line wrote" in verify(clone, code=1)
 
 
-@pytest.mark.xdist_group("tools")
 @pytest.mark.parametrize(
     ("name", "text"), [("dvc.lock", "stages: ["), ("dvc.yaml", "stages:\n  a: 1\n"), ("params.yaml", "a: [")]
 )
@@ -109,7 +105,6 @@ def compare(clone: Path, code: int = 0) -> str:
     return run(clone, sys.executable, "-m", "tools.compare", code=code)
 
 
-@pytest.mark.xdist_group("tools")
 def test_three_cases_and_a_fourth(clone: Path) -> None:
     """Identical; equal within tolerance; different; and nothing to compare with."""
     assert compare(clone).startswith("identical")
@@ -123,7 +118,6 @@ def test_three_cases_and_a_fourth(clone: Path) -> None:
     assert "params.yaml was edited since" in compare(clone)
 
 
-@pytest.mark.xdist_group("tools")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -33,13 +33,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-@pytest.mark.xdist_group("views")
 def test_params_diff(clone: Path) -> None:
     assert dvc(clone, "params", "diff") == ""
     assert re.search(r"params.yaml +train.noisy.lr +0.05 +0.1", dvc(clone, "params", "diff", "HEAD~1"))
 
 
-@pytest.mark.xdist_group("views")
 def test_metrics_show_every_number_and_nothing_but_numbers_and_words(clone: Path) -> None:
     shown = json.loads(dvc(clone, "metrics", "show", "--json"))[""]["data"]
     assert set(shown) == {f"reports/metrics/{name}.json" for name in EXPERIMENTS} | {"reports/summary.json"}
@@ -47,7 +45,6 @@ def test_metrics_show_every_number_and_nothing_but_numbers_and_words(clone: Path
         assert entry["data"] == json.loads((clone / path).read_text(encoding="utf-8")), "a list or a null was dropped"
 
 
-@pytest.mark.xdist_group("views")
 def test_no_number_is_only_shown_as_zero_where_it_is_not(clone: Path) -> None:
     """DVC rounds to five decimals: what that makes 0.0 has its logarithm beside it."""
     for name in EXPERIMENTS:
@@ -71,7 +68,6 @@ def flat(tree: dict[str, object], prefix: str = "") -> dict[str, float]:
     return numbers
 
 
-@pytest.mark.xdist_group("views")
 def test_metrics_diff(clone: Path) -> None:
     assert dvc(clone, "metrics", "diff") == ""
     assert re.search(
@@ -79,7 +75,6 @@ def test_metrics_diff(clone: Path) -> None:
     )
 
 
-@pytest.mark.xdist_group("views")
 def test_plots_show_curves_points_and_figures(clone: Path, tmp_path: Path) -> None:
     output = dvc(clone, "plots", "show", "--out", str(tmp_path))
     assert "failed" not in output
@@ -95,7 +90,6 @@ def test_plots_show_curves_points_and_figures(clone: Path, tmp_path: Path) -> No
         assert f"_{figure.name}" in page, "an image"
 
 
-@pytest.mark.xdist_group("views")
 def test_the_joint_figure_holds_every_curve_in_a_colour_of_its_own(clone: Path, tmp_path: Path) -> None:
     dvc(clone, "plots", "show", "losses", "--out", str(tmp_path))
     plot = specs((tmp_path / "index.html").read_text(encoding="utf-8"))["Loss over the whole CSV"]
@@ -106,7 +100,6 @@ def test_the_joint_figure_holds_every_curve_in_a_colour_of_its_own(clone: Path, 
     assert len(set(colour["scale"]["range"])) >= len(EXPERIMENTS)
 
 
-@pytest.mark.xdist_group("views")
 def test_plots_diff_overlays_two_revisions(clone: Path, tmp_path: Path) -> None:
     assert "failed" not in dvc(clone, "plots", "diff", "HEAD~1", "--out", str(tmp_path))
     plots = specs((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -129,7 +122,6 @@ def test_dvcs_page_says_why_it_is_empty_without_a_network() -> None:
     assert "reports/index.html" in page
 
 
-@pytest.mark.xdist_group("views")
 def test_every_stage_is_listed_with_what_it_does(clone: Path) -> None:
     lines = dvc(clone, "stage", "list").splitlines()
     assert {line.split()[0] for line in lines} == set(STAGES)
