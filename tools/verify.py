@@ -42,7 +42,9 @@ def locked_stages(path: Path) -> dict[str, Any]:
     try:
         stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
     except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise UserError(f"{path.name}: can't be read as DVC's lock file: {error}") from None
+        raise UserError(
+            f"{path.name}: can't be read as DVC's lock file: {error}; `git checkout {path.name}` puts it back"
+        ) from None
     return stages
 
 

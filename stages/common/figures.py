@@ -350,7 +350,8 @@ def _make_room_for(line: Line | None, axes: Axes) -> None:
     low, high = axes.get_ylim()
     p, q, r = line
     ends = np.clip([-(p * x + r) / q for x in axes.get_xlim()], 2 * low - high, 2 * high - low)
-    axes.set_ylim(min(low, *ends), max(high, *ends))
+    margin = 0.04 * (high - low)
+    axes.set_ylim(min(low, ends.min() - margin), max(high, ends.max() + margin))
 
 
 def _segment(line: Line | None, axes: Axes) -> Segment | None:
