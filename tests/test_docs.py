@@ -49,6 +49,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (clone / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     (clone / ".git/info/exclude").write_text(".venv\n", encoding="utf-8")
     os.utime(clone / "requirements.txt", (0, 0))
+    run(clone, "git", "update-index", "--refresh")  # else git would write the file anew, and make install everything
     return clone
 
 
