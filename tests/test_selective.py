@@ -67,7 +67,7 @@ def another_value(path: str) -> Any:
         return not old
     if isinstance(old, list):
         return [[number + 1 for number in part] if isinstance(part, list) else part + 1 for part in old]
-    return old + 1
+    return old / 2 if isinstance(old, float) and old else old + 1
 
 
 def changed_tree(path: str) -> Any:

@@ -171,7 +171,7 @@ def figure(found: pd.DataFrame, table: Table, settings: ManualTraining) -> str:
             axes.scatter(runs["lr"], losses, marker=marker, facecolors="none", edgecolors=color, label=f"seed {seed}")
         axes.plot([], [], color=INK, linewidth=1, alpha=0.6, label="theory, in the colour of its seed")
         axes.set_yticks(
-            [10.0**k for k in range(-16, 13, 4)], [*(f"$10^{{{k}}}$" for k in range(-16, 9, 4)), "diverged"]
+            [10.0**k for k in range(-16, 13, 4)], [*(f"$10^{{{k}}}$" for k in range(-16, 9, 4)), r"$\geq 10^{12}$"]
         )
         axes.yaxis.set_minor_locator(NullLocator())
         drawing.legend(loc="outside upper left", ncols=2)
