@@ -33,6 +33,7 @@ from stages.common.files import (
     read_json,
     read_numbers,
     read_rows,
+    significant,
 )
 
 Array = np.ndarray
@@ -91,7 +92,7 @@ def read_fit(experiment: str) -> tuple[dict[str, float], list[str], Array]:
     """The fitted parameters, the names of the features they belong to, and the classes of a label.
 
     Raises:
-        UserError: where the fit or its data are missing or damaged, or the fit is one to other data.
+        UserError: where the fit or its data are missing or damaged, the fit diverged, or is one to other data.
     """
     metrics, path = METRICS / f"{experiment}.json", DATA / f"{EXPERIMENTS[experiment][0]}.csv"
     frame = read_numbers(path)
@@ -108,6 +109,11 @@ def read_fit(experiment: str) -> tuple[dict[str, float], list[str], Array]:
         or not all(map(is_number, parameters.values()))
     ):
         raise UserError(f"{metrics}: {DAMAGED}")
+    if content["stopped"] == "diverged":
+        raise UserError(
+            f"{metrics}: the fit diverged, so that it predicts nothing; set train.{experiment}.lr lower, or standardize"
+            f" true where there is one, and run `dvc repro train-{experiment}`"
+        )
     return parameters, names, np.unique(frame["label"]) if is_logistic else np.array([])
 
 
@@ -125,6 +131,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def as_text(value: float, classes: Array) -> str:
+    """A class as it is, any other number with the 10 significant digits of all results."""
+    return (repr(value) if value in classes else repr(significant(value))).removesuffix(".0")
+
+
 def with_predictions(experiment: str, new: Path) -> list[list[str]]:
     """The new CSV's header and rows, with the columns of the predictions.
 
@@ -138,7 +149,7 @@ def with_predictions(experiment: str, new: Path) -> list[list[str]]:
     missing = [name for name in names if name not in header]
     if missing:
         raise UserError(
-            f"{new}: expected the features of the fit, {', '.join(names)}, found {', '.join(header)} and no"
+            f"{new}: expected the features of {experiment}'s fit, {', '.join(names)}, found {', '.join(header)} and no"
             f" {', '.join(missing)}; names are case-sensitive"
         )
     if not lines:
@@ -146,7 +157,7 @@ def with_predictions(experiment: str, new: Path) -> list[list[str]]:
     found = predictions(experiment, read_numbers(new, columns=names), parameters, classes)
     for name in found.columns.intersection(header):
         raise UserError(f"{new}: has a column '{name}' already, which is the name of a new one; give it another name")
-    added = ([repr(value).removesuffix(".0") for value in row] for row in found.to_numpy().tolist())
+    added = ([as_text(value, classes) for value in row] for row in found.to_numpy().tolist())
     return [[*header, *found.columns], *([*cells, *more] for (_, cells), more in zip(lines, added, strict=True))]
 
 

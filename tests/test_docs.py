@@ -87,6 +87,9 @@ def test_a_seventh_experiment(clone: Path) -> None:
     (commands,) = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
     for command in commands.splitlines():
         run(clone, "sh", "-c", QUICK_TESTS if command == "make test" else command)
+    run(clone, sys.executable, "-m", "ruff", "format", "--check")
+    run(clone, sys.executable, "-m", "ruff", "check")
+    run(clone, sys.executable, "-m", "mypy")
     metrics = json.loads((clone / "reports/metrics/momentum.json").read_text(encoding="utf-8"))
     summary = json.loads((clone / "reports/summary.json").read_text(encoding="utf-8"))
     repeated = json.loads((clone / "reports/replicates/momentum.json").read_text(encoding="utf-8"))

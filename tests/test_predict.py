@@ -16,7 +16,7 @@ import pytest
 from scipy.special import expit
 
 from stages.common.evidence import EXPERIMENTS, FACTOR
-from stages.common.files import write_csv
+from stages.common.files import significant, write_csv
 from stages.common.params import Params
 from stages.generate_data import draw
 from stages.predict import with_predictions
@@ -41,7 +41,9 @@ def metrics(experiment: str) -> dict[str, float]:
 
 
 def set_fit(experiment: str, **parameters: float) -> None:
-    Path(f"reports/metrics/{experiment}.json").write_text(json.dumps({"fitted": parameters}), encoding="utf-8")
+    Path(f"reports/metrics/{experiment}.json").write_text(
+        json.dumps({"fitted": parameters, "stopped": "iterations"}), encoding="utf-8"
+    )
 
 
 def set_data(experiment: str, frame: pd.DataFrame) -> None:
@@ -107,13 +109,13 @@ def test_it_prints_a_csv_that_can_be_read_again(run: Run) -> None:
     found = pd.read_csv(io.StringIO(done.stdout))
     assert list(found.columns) == ["x", "溫度", "prediction"]
     fit = metrics("nn")["fitted"]
-    assert found["prediction"][0] == 0.1 * fit["w"] + fit["b"]  # type: ignore[index]
+    assert found["prediction"][0] == significant(0.1 * fit["w"] + fit["b"])  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("X\n1\n", "new.csv: expected the features of the fit, x, found X and no x; names are case-sensitive"),
+        ("X\n1\n", "new.csv: expected the features of nn's fit, x, found X and no x; names are case-sensitive"),
         ("x\n", "new.csv: expected at least one row"),
         ("x,prediction\n1,2\n", "new.csv: has a column 'prediction' already"),
         ("x\none\n", "new.csv: row 1 (line 2), column 'x': expected a finite number, found 'one'"),
@@ -163,6 +165,15 @@ def test_a_damaged_fit_is_refused(refused: Run, content: str) -> None:
     Path("reports/metrics/nn.json").write_text(content, encoding="utf-8")
     assert (
         "error: reports/metrics/nn.json: expected what an earlier stage wrote" in refused("predict", "nn", "x").stderr
+    )
+
+
+def test_a_fit_that_diverged_predicts_nothing(refused: Run) -> None:
+    path = Path("reports/metrics/nn.json")
+    path.write_text(path.read_text(encoding="utf-8").replace('"iterations"\n', '"diverged"\n'), encoding="utf-8")
+    assert (
+        "nn.json: the fit diverged, so that it predicts nothing; set train.nn.lr"
+        in refused("predict", "nn", "x").stderr
     )
 
 

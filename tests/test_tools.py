@@ -118,6 +118,11 @@ def test_three_cases_and_a_fourth(clone: Path) -> None:
     assert "params.yaml was edited since" in compare(clone)
 
 
+def test_a_lock_that_was_not_committed_is_no_difference_of_results(clone: Path) -> None:
+    edit(clone / "dvc.lock", "size: ", "size: 1")
+    assert "dvc.lock itself was not that of this commit, commit it" in compare(clone)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

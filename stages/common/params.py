@@ -66,7 +66,11 @@ def _below_raw(file: str | None) -> str | None:
     if not is_inside:
         raise PydanticCustomError("outside_raw", "expected a path below data/raw/, not a link to elsewhere")
     if not is_file:
-        raise PydanticCustomError("no_file", "expected a CSV that exists; put it there or correct the name")
+        raise PydanticCustomError(
+            "no_file",
+            "expected a CSV that exists; put it there or correct the name (for"
+            " experiments in folders of their own, --temp and --queue, `git add` it first)",
+        )
     return file
 
 

@@ -189,6 +189,9 @@ def _loss_decimals(target: Tensor) -> int:
 
 
 def write_fit(experiment: str, fit: Fit, **more_metrics: float) -> None:
-    """Writes reports/history/<experiment>.csv and reports/metrics/<experiment>.json."""
+    """Writes reports/history/<experiment>.csv and reports/metrics/<experiment>.json, and says how the fit ended."""
     write_csv(fit.history, HISTORY / f"{experiment}.csv")
     write_json({**fit.metrics(), **more_metrics}, METRICS / f"{experiment}.json")
+    ended = {"iterations": "all", "loss": "the loss met stop_below after", "diverged": "DIVERGED after"}[fit.stopped]
+    last = fit.history.iloc[-1]
+    print(f"{experiment}: {ended} {last['iteration']:.0f} iterations, loss {last['loss']:.6g}")  # noqa: T201
