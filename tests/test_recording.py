@@ -335,3 +335,23 @@ def test_log10_loss_of_the_smallest_targets_is_a_number(params: Params) -> None:
     for _ in recorder.iterations():
         recorder.observe(w, b)
     assert recorder.finish(w, b).metrics()["log10_loss"] == pytest.approx(math.log10(sys.float_info.min), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lr", "stop_below", "line"),
+    [
+        (0.05, None, "nn: all 30 iterations, loss 0.5967"),
+        (0.05, 0.7, "nn: the loss met stop_below after 15 iterations, loss "),
+        (1e200, None, "nn: DIVERGED after "),
+    ],
+)
+def test_a_stage_says_how_its_fit_ended(
+    project: Path,
+    descend: Callable[..., Fit],
+    capsys: pytest.CaptureFixture[str],
+    lr: float,
+    stop_below: float,
+    line: str,
+) -> None:
+    write_fit("nn", descend(30, lr, full_batch=True, stop_below=stop_below))
+    assert capsys.readouterr().out.startswith(line)
