@@ -9,16 +9,16 @@ from pathlib import Path
 
 import yaml
 
+from stages.common.params import Data
 from tests.conftest import ROOT
 
 
 def run(folder: Path, *command: str, code: int = 0, environment: Mapping[str, str] | None = None) -> str:
     """Standard output and error of a command in a clone, with this environment's Python first on PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path, "HOME": str(folder.parent), **(environment or {})},
+        env={**python_first(), "HOME": str(folder.parent), **(environment or {})},
         text=True,
         encoding="utf-8",
         stdout=subprocess.PIPE,
@@ -27,6 +27,11 @@ def run(folder: Path, *command: str, code: int = 0, environment: Mapping[str, st
     )
     assert done.returncode == code, done.stdout
     return done.stdout
+
+
+def python_first() -> dict[str, str]:
+    """The environment of commands, with this environment's Python first on PATH, where dvc.yaml's commands find it."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def dvc(folder: Path, *arguments: str, code: int = 0) -> str:
@@ -46,6 +51,14 @@ def clone_into(folder: Path) -> Path:
     run(folder, "git", "config", "user.email", "test@example.org")
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message=all")
+    return folder
+
+
+def clone_with_data(folder: Path) -> Path:
+    """Such a clone in which the data sets have been drawn."""
+    clone_into(folder)
+    for name in Data.model_fields:
+        run(folder, sys.executable, "-m", "stages.generate_data", name)
     return folder
 
 

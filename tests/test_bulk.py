@@ -21,7 +21,8 @@ from stages.common.errors import UserError
 from stages.common.files import clusters, linear_set, read_numbers
 from stages.common.params import Params, load_group, load_params
 from tests.conftest import ROOT
-from tests.test_selective import LEAVES, PARAMS
+from tests.test_params import TREE
+from tests.test_selective import LEAVES
 
 FEW = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -54,7 +55,7 @@ names = st.one_of(
 @st.composite
 def mutated_params(draw: st.DrawFn) -> Any:
     """params.yaml with one to three keys set, removed, renamed or added, anywhere."""
-    tree = json.loads(json.dumps(PARAMS))
+    tree = json.loads(json.dumps(TREE))
     for _ in range(draw(st.integers(1, 3))):
         *groups, leaf = draw(st.sampled_from(LEAVES)).split(".")
         depth = draw(st.integers(0, len(groups)))
@@ -199,7 +200,7 @@ def check_csv(content: bytes) -> None:
 
 def fit_csv(content: bytes, *, standardize: bool) -> None:
     Path("data/raw/own.csv").write_bytes(content)
-    tree = json.loads(json.dumps(PARAMS))
+    tree = json.loads(json.dumps(TREE))
     for group in tree["train"].values():
         group.update({"standardize": standardize, "stop_below": None})
         group.update({"iterations": 20, "log_every": 7} if "iterations" in group else {"epochs": 2})

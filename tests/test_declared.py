@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.params import Data
-from tests.clones import clone_into, run
+from tests.clones import clone_with_data, run
 from tests.test_graph import STAGES, declared_files
 
 # Reports every file below the project that is opened while a module runs as __main__, with its mode.
@@ -38,10 +37,7 @@ SOMETIMES = {".params.ok", "data/raw", "data/published.yaml"}
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    clone = clone_into(tmp_path_factory.mktemp("declared") / "project")
-    for name in Data.model_fields:
-        run(clone, sys.executable, "-m", "stages.generate_data", name)
-    return clone
+    return clone_with_data(tmp_path_factory.mktemp("declared") / "project")
 
 
 def observed(clone: Path, stage: str) -> tuple[set[str], set[str]]:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.clones import clone_into, dvc, run, set_param
+from tests.clones import clone_into, dvc, python_first, run, set_param
 
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 LONGEST = 40.0  # seconds from the start to the blow, at most; about the length of a full run
@@ -32,12 +32,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def strike(clone: Path, seconds: float, blow: signal.Signals) -> None:
     """A full run, hit with all its children after so many seconds."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with (clone.parent / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", "--force"],
             cwd=clone,
-            env=environment,
+            env=python_first(),
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -95,10 +94,9 @@ def test_two_runs_at_once(clone: Path) -> None:
     """One of them waits or stops with DVC's message, and the state afterwards is right."""
     set_param(clone, "train.nn.lr", 0.02)
     command = [sys.executable, "-m", "dvc", "repro"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     both = [
         subprocess.Popen(
-            command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=clone, env=python_first(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         for _ in range(2)
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from stages.common.evidence import EXPERIMENTS
 from stages.common.params import Data
-from tests.clones import clone_into, run, set_param
+from tests.clones import clone_with_data, run, set_param
 from tests.conftest import ROOT
 
 CONDITIONS = {
@@ -30,10 +30,7 @@ FITS = [f"stages.{kind}{name}" for name in EXPERIMENTS for kind in ("train_", "r
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In a folder with spaces and letters beyond ASCII, with the data drawn."""
-    clone = clone_into(tmp_path_factory.mktemp("identity") / "ein Ordner für Tests")
-    for name in Data.model_fields:
-        run(clone, sys.executable, "-m", "stages.generate_data", name)
-    return clone
+    return clone_with_data(tmp_path_factory.mktemp("identity") / "ein Ordner für Tests")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

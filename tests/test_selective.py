@@ -19,23 +19,13 @@ from stages.common.params import Params
 from tests.clones import clone_into, dvc, run, set_param
 from tests.conftest import ROOT
 from tests.test_graph import STAGES, closure, module_of, relative
+from tests.test_params import TREE, leaves
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 CHECK = "check-params"
 
 
-def leaves(tree: Any, path: str = "") -> Iterator[str]:
-    """Every key of params.yaml that holds no group."""
-    for key, value in tree.items():
-        name = f"{path}.{key}".lstrip(".")
-        if isinstance(value, dict):
-            yield from leaves(value, name)
-        else:
-            yield name
-
-
-LEAVES = list(leaves(PARAMS))
-GROUPS = [*(f"data.{name}" for name in PARAMS["data"]), *(f"train.{name}" for name in PARAMS["train"]), "replicate"]
+LEAVES = list(leaves(TREE))
+GROUPS = [*(f"data.{name}" for name in TREE["data"]), *(f"train.{name}" for name in TREE["train"]), "replicate"]
 NO_STAGES = {"stages/predict.py"}  # run by hand; no stage depends on them
 CODE = sorted(relative(set((ROOT / "stages").rglob("*.py"))) - NO_STAGES)
 
@@ -48,7 +38,7 @@ def value_at(tree: Any, path: str) -> Any:
 
 def another_value(path: str) -> Any:
     """A valid value that is not the present one."""
-    old = value_at(PARAMS, path)
+    old = value_at(TREE, path)
     special = {
         "distribution": None,  # changes with the names of its two numbers, below
         "file": "data/raw/iris.csv" if "clusters" in path else "data/raw/norris.csv",
@@ -72,7 +62,7 @@ def another_value(path: str) -> Any:
 
 def changed_tree(path: str) -> Any:
     """The default params.yaml with one leaf changed, valid as a whole."""
-    tree = copy.deepcopy(PARAMS)
+    tree = copy.deepcopy(TREE)
     *groups, leaf = path.split(".")
     group = value_at(tree, ".".join(groups))
     if leaf == "distribution":
@@ -134,7 +124,7 @@ def considered_changed(clone: Path) -> set[str]:
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_changed_trees_are_valid(leaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert changed_tree(leaf) != PARAMS
+    assert changed_tree(leaf) != TREE
     Params.model_validate(changed_tree(leaf))
 
 
@@ -166,7 +156,7 @@ def test_every_code_file_changes_the_stages_that_import_it(clone: Path, paths: l
 
 @pytest.mark.slow
 def test_every_other_input_changes_its_readers(clone: Path) -> None:
-    data = {f"generate-data@{name}" for name in PARAMS["data"]}
+    data = {f"generate-data@{name}" for name in TREE["data"]}
     replicates = {f"replicate@{name}" for name in EXPERIMENTS}
     templates = {path: {"report"} for path in relative(set((ROOT / "stages/templates").rglob("*.*")))}
     expected = {
@@ -203,18 +193,18 @@ def test_what_changes_nothing(clone: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (clone / "params.yaml").write_text(f"# a comment\n{text.replace('lr: 0.01', 'lr: 1.0e-2')}", encoding="utf-8")
     assert considered_changed(clone) == set()
-    (clone / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=True), encoding="utf-8")
+    (clone / "params.yaml").write_text(yaml.safe_dump(TREE, sort_keys=True), encoding="utf-8")
     assert considered_changed(clone) == set()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "leaf", [f"data.{name}.seed" for name in PARAMS["data"]] + [f"train.{name}.lr" for name in PARAMS["train"]]
+    "leaf", [f"data.{name}.seed" for name in TREE["data"]] + [f"train.{name}.lr" for name in TREE["train"]]
 )
 def test_one_leaf_of_each_group_in_a_real_run(clone: Path, leaf: str) -> None:
     """The readers of the leaf, and what follows from changed data."""
     dvc(clone, "repro")
-    old = value_at(PARAMS, leaf)
+    old = value_at(TREE, leaf)
     set_param(clone, leaf, old + 1 if leaf.endswith("seed") else old * 0.9)
     ran = {line.split("'")[1] for line in dvc(clone, "repro").splitlines() if line.startswith("Running stage")}
     follow = _readers_of_data(leaf.split(".")[1]) if leaf.startswith("data.") else set()

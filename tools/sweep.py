@@ -152,9 +152,8 @@ def predicted_loss(table: Table, start: np.ndarray, settings: ManualTraining, lr
 
 def figure(found: pd.DataFrame, table: Table, settings: ManualTraining) -> str:
     """The final losses over lr as points, theory's as lines, one style a seed, and the limit of stability, as SVG."""
-    limit = theory.curvature(theory.hessian(fitted_features(table, settings), FACTOR["manual"])).stable_lr
-    if not settings.zero_grad:
-        limit *= 2  # descent with momentum 1: bounded below 4 / largest eigenvalue
+    curvature = theory.curvature(theory.hessian(fitted_features(table, settings), FACTOR["manual"]))
+    limit = curvature.stable_lr if settings.zero_grad else curvature.accumulating_lr
     rates = np.geomspace(found["lr"].min() / 1.5, max(found["lr"].max(), limit) * 1.2, 400)
     with mpl.rc_context(fname=HOUSE):
         drawing = Figure(figsize=(6.4, 4))
