@@ -1,5 +1,8 @@
 """Makes data/<data set>.csv: drawn from its seed, or a checked copy of the user's own CSV.
 
+NumPy's generator draws the same numbers on every processor. Everything drawn is rounded to 10 significant digits before
+it is used, so that the CSV holds exactly what was computed with; an own CSV's numbers pass unchanged.
+
 in   params.yaml: data.<data set>; data/raw/ where `file` names a CSV
 out  data/<data set>.csv
 run  python -m stages.generate_data line
@@ -10,17 +13,18 @@ from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
-import pandas as pd
 
 from stages.common.errors import run_stage
-from stages.common.files import DATA, clusters, linear_set, read_numbers, write_csv
-from stages.common.params import ClustersData, Data, DataSet, LinearData, OneFeatureData, load_group
-from stages.common.sampling import draw_clusters, draw_linear_set
+from stages.common.files import DATA, Columns, significant, write_csv
+from stages.common.params import load_group
+from stages.common.schema import ClustersData, Data, DataSet, LinearData, Normal, OneFeatureData, Uniform
+from stages.common.tables import clusters, linear_set, read_numbers
 
 MODELS: dict[str, type[DataSet]] = {name: get_type_hints(Data)[name] for name in Data.model_fields}
+to_significant = np.vectorize(significant, otypes=[float])
 
 
-def draw(settings: DataSet) -> pd.DataFrame:
+def draw(settings: DataSet) -> Columns:
     """The rows that the settings describe; the same settings give the same rows."""
     generator = np.random.default_rng(settings.seed)
     if isinstance(settings, ClustersData):
@@ -29,18 +33,53 @@ def draw(settings: DataSet) -> pd.DataFrame:
     return draw_linear_set(settings, generator)
 
 
-def read_own(file: Path, settings: DataSet) -> pd.DataFrame:
+def draw_linear_set(settings: LinearData, generator: np.random.Generator) -> Columns:
+    """Rows of y = sum_j weights[j] * x_j + bias + noise.
+
+    Returns:
+        Columns `x` (one feature) or `x1`, `x2`, ..., then `y`.
+    """
+    count = len(settings.weights)
+    features = to_significant(draw_x(settings.x, (settings.rows, count), generator))
+    y = settings.bias + settings.noise * generator.standard_normal(settings.rows)
+    for feature, weight in zip(features.T, settings.weights, strict=True):  # in order: a matrix product's order of
+        y = y + weight * feature  # summation depends on the processor
+    names = ["x"] if count == 1 else [f"x{j}" for j in range(1, count + 1)]
+    return {**dict(zip(names, features.T.tolist(), strict=True)), "y": to_significant(y).tolist()}
+
+
+def draw_x(x: Uniform | Normal, shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """Features, (rows, features)."""
+    if isinstance(x, Uniform):
+        return generator.uniform(x.low, x.high, shape)
+    return generator.normal(x.mean, x.sd, shape)
+
+
+def draw_clusters(settings: ClustersData, generator: np.random.Generator) -> Columns:
+    """rows_per_cluster points of class 0, then as many of class 1, normal around their centre.
+
+    Returns:
+        Columns `x`, `y` (the plane's coordinates) and `label` (0 or 1).
+    """
+    shape = (2, settings.rows_per_cluster, 2)  # class, row, coordinate
+    centers = np.array(settings.centers)[:, np.newaxis, :]
+    points = to_significant(centers + settings.std * generator.standard_normal(shape)).reshape(-1, 2)
+    label = np.repeat([0, 1], settings.rows_per_cluster)
+    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "label": label.tolist()}
+
+
+def read_own(file: Path, settings: DataSet) -> Columns:
     """The user's own CSV, its numbers unchanged.
 
     Raises:
         UserError: where it does not have the form that the data set's experiments read.
     """
-    frame = read_numbers(file)
+    numbers = read_numbers(file)
     if isinstance(settings, ClustersData):
-        clusters(frame, file)
+        clusters(numbers, file)
     else:
-        linear_set(frame, file, features=1 if isinstance(settings, OneFeatureData) else None)
-    return frame
+        linear_set(numbers, file, features=1 if isinstance(settings, OneFeatureData) else None)
+    return dict(zip(numbers.names, numbers.values.T.tolist(), strict=True))
 
 
 def main() -> None:
@@ -51,7 +90,7 @@ def main() -> None:
     if settings.file is None:
         write_csv(draw(settings), DATA / f"{name}.csv")
     else:
-        write_csv(read_own(Path(settings.file), settings), DATA / f"{name}.csv", exact=True)
+        write_csv(read_own(Path(settings.file), settings), DATA / f"{name}.csv", digits=None)
 
 
 if __name__ == "__main__":

@@ -17,104 +17,79 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import yaml
 from scipy.special import expit
 
 from stages.common.errors import UserError, run_stage
-from stages.common.evidence import EXPERIMENTS
-from stages.common.files import (
-    DAMAGED,
-    DATA,
-    METRICS,
-    clusters,
-    linear_set,
-    parameter_names,
-    read_json,
-    read_numbers,
-    read_rows,
-    significant,
-)
+from stages.common.experiments import EXPERIMENTS, parameter_names
+from stages.common.files import DAMAGED, DATA, METRICS, read_json, significant
+from stages.common.tables import clusters, linear_set, read_numbers, read_rows
+from stages.theory.models import Model, model_named
 
 Array = np.ndarray
 LOCK = Path("dvc.lock")
 
 
-def line(features: Array, weights: Array, b: float) -> Array:
-    """w . x + b of each row, (rows,): manual, noisy, minibatch, nn."""
-    return features @ weights + b
-
-
-def line_twice(features: Array, weights: Array, b: float) -> Array:
-    """w*(w*x + b) + b of each row, (rows,): shared, whose layer is applied twice."""
-    return line(line(features, weights, b)[:, np.newaxis], weights, b)
-
-
-def logits(features: Array, weights: Array, b: float) -> Array:
-    """z of each row, (rows,): w*x + b - y where one weight stands before two features, else w . x + b."""
-    if len(weights) == 1 and features.shape[1] == 2:
-        return line(features[:, :1], weights, b) - features[:, 1]
-    return line(features, weights, b)
-
-
-def predictions(experiment: str, features: pd.DataFrame, parameters: dict[str, float], classes: Array) -> pd.DataFrame:
+def predictions(model: Model, features: Array, theta: Array, classes: Array) -> dict[str, Array]:
     """The columns to add.
 
     Args:
-        experiment: its name.
+        model: what was fitted.
         features: (rows, features), in the order of the fit.
-        parameters: `fitted` of its metrics.
+        theta: (parameters,), the fitted ones.
         classes: the two values of the label, the smaller first; empty for a linear set.
 
     Returns:
-        `prediction`, of y; for logistic `probability`, P(the larger class) = sigmoid(z), and `prediction`, the class:
+        `prediction`, of y; for classes `probability`, P(the larger class) = sigmoid(z), and `prediction`, the class:
         the larger one where P > 1/2.
 
     Raises:
         UserError: where a prediction is too large to be a number.
     """
-    *weights, b = parameters.values()
-    x, w = features.to_numpy(), np.array(weights)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-        if experiment == "logistic":
-            z = logits(x, w, b)
-            found = pd.DataFrame({"probability": expit(z), "prediction": np.where(z > 0, classes[-1], classes[0])})
-        else:
-            found = pd.DataFrame({"prediction": (line_twice if experiment == "shared" else line)(x, w, b)})
-    is_finite = np.isfinite(found.to_numpy()).all(axis=1)
+        z = model.predict(features, theta)
+        found = (
+            {"probability": expit(z), "prediction": np.where(z > 0, *classes[::-1])}
+            if len(classes)
+            else {"prediction": z}
+        )
+    is_finite = np.isfinite(list(found.values())).all(axis=0)
     if not is_finite.all():
         row = 1 + int(np.argmin(is_finite))
         raise UserError(f"row {row}: the prediction is not a finite number; the fit or the features are too large")
     return found
 
 
-def read_fit(experiment: str) -> tuple[dict[str, float], list[str], Array]:
-    """The fitted parameters, the names of the features they belong to, and the classes of a label.
+def read_fit(experiment: str) -> tuple[Model, Array, list[str], Array]:
+    """The model and its fitted theta, the names of the features they belong to, and the classes of a label.
 
     Raises:
         UserError: where the fit or its data are missing or damaged, the fit diverged, or is one to other data.
     """
-    metrics, path = METRICS / f"{experiment}.json", DATA / f"{EXPERIMENTS[experiment][0]}.csv"
-    frame = read_numbers(path)
+    registered = EXPERIMENTS[experiment]
+    metrics, path = METRICS / f"{experiment}.json", DATA / f"{registered.data_set}.csv"
+    numbers = read_numbers(path)
     if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != hash_of_fitted(experiment, path):
         raise UserError(f"{metrics}: is not a fit to {path} as it is now; run `dvc repro train-{experiment}`")
-    is_logistic = experiment == "logistic"
-    names = list((clusters if is_logistic else linear_set)(frame, path).features.columns)
+    has_classes = registered.model == "logit"
+    names = (clusters if has_classes else linear_set)(numbers, path).feature_names
     content = read_json(metrics)
     parameters = content.get("fitted") if isinstance(content, dict) else None
-    forms = [parameter_names(len(names)), *([parameter_names(1)] if is_logistic and len(names) == 2 else [])]
-    if (
-        not isinstance(parameters, dict)
-        or list(parameters) not in forms
-        or not all(map(is_number, parameters.values()))
-    ):
+    parameters = parameters if isinstance(parameters, dict) else {}
+    forms = {"general": parameter_names(len(names))}
+    if has_classes and len(names) == 2:
+        forms["slope-intercept"] = parameter_names(1)
+    form = next((form for form, known in forms.items() if list(parameters) == known), None)
+    if form is None or not all(map(is_number, parameters.values())):
         raise UserError(f"{metrics}: {DAMAGED}")
     if content["stopped"] == "diverged":
         raise UserError(
             f"{metrics}: the fit diverged, so that it predicts nothing; set train.{experiment}.lr lower, or standardize"
             f" true where there is one, and run `dvc repro train-{experiment}`"
         )
-    return parameters, names, np.unique(frame["label"]) if is_logistic else np.array([])
+    model = model_named(registered.model, registered.factor, {"form": form, "loss": "any"})
+    column = numbers.values[:, numbers.names.index("label")] if has_classes else np.array([])
+    return model, np.array(list(parameters.values())), names, np.unique(column)
 
 
 def hash_of_fitted(experiment: str, path: Path) -> str | None:
@@ -142,7 +117,7 @@ def with_predictions(experiment: str, new: Path) -> list[list[str]]:
     Raises:
         UserError: where the CSV lacks a feature, has no row, or has a column of the name of a new one.
     """
-    parameters, names, classes = read_fit(experiment)
+    model, theta, names, classes = read_fit(experiment)
     if not new.is_file():
         raise UserError(f"{new}: no such file; name the CSV to predict for")
     (_, header), *lines = read_rows(new)
@@ -154,11 +129,13 @@ def with_predictions(experiment: str, new: Path) -> list[list[str]]:
         )
     if not lines:
         raise UserError(f"{new}: expected at least one row below the header, found none")
-    found = predictions(experiment, read_numbers(new, columns=names), parameters, classes)
-    for name in found.columns.intersection(header):
+    found = predictions(model, read_numbers(new, columns=names).values, theta, classes)
+    for name in (name for name in found if name in header):
         raise UserError(f"{new}: has a column '{name}' already, which is the name of a new one; give it another name")
-    added = ([as_text(value, classes) for value in row] for row in found.to_numpy().tolist())
-    return [[*header, *found.columns], *([*cells, *more] for (_, cells), more in zip(lines, added, strict=True))]
+    added = (
+        [as_text(value, classes) for value in row] for row in zip(*(c.tolist() for c in found.values()), strict=True)
+    )
+    return [[*header, *found], *([*cells, *more] for (_, cells), more in zip(lines, added, strict=True))]
 
 
 def main() -> None:

@@ -4,51 +4,39 @@ By hand, with p = sigmoid(z) and z linear in theta, the gradient is mean(l'(z) d
 and l' = 2 (p - label) p (1 - p) for mse.
 
 in   params.yaml: data.clusters, train.logistic, replicate; data/clusters.csv where it is one's own
-out  reports/replicates/logistic.json; reports/replicates/logistic.csv, a row a repetition
+out  reports/replicates/logistic.csv, a row a repetition
 run  python -m stages.replicate.logistic
 """
 
-from collections.abc import Sequence
+import copy
 from typing import Self
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 
 from stages.common.errors import run_stage
-from stages.common.files import REPLICATES, Table, read_clusters, write_csv, write_json
-from stages.common.params import ClustersData, LogisticTraining, Replicate, load_group
-from stages.common.repetition import (
-    Array,
-    Runs,
-    chunks,
-    descend_full_batch,
-    names_of,
-    outcome,
-    own_table,
-    resampled,
-    scaled,
-    spread,
-)
+from stages.common.params import load_group
+from stages.common.schema import ClustersData, LogisticTraining, Replicate
+from stages.common.tables import Table, read_clusters
+from stages.replicate.runs import Array, Runs, chunks, descend, own_table, resampled, scaled, with_ones, write_runs
 
 
 class MeanLogisticLoss:
     """The mean loss of each repetition, z = sum_j theta_j Z_j + offset."""
 
     def __init__(self, features: Array, label: Array, loss: str, form: str) -> None:
-        ones = np.ones((*label.shape, 1))
         if form == "slope-intercept":  # z = w x + b - y
-            Z, offset = np.concatenate([features[:, :, :1], ones], axis=2), -features[:, :, 1]
+            Z, offset = with_ones(features[:, :, :1]), -features[:, :, 1]
         else:
-            Z, offset = np.concatenate([features, ones], axis=2), np.zeros(label.shape)
+            Z, offset = with_ones(features), np.zeros(label.shape)
         self._data = Z, offset, label
         self._loss = loss
 
     def __getitem__(self, kept: Array) -> Self:
         """The repetitions that a mask keeps."""
-        part = object.__new__(type(self))
+        part = copy.copy(self)
         Z, offset, label = self._data
-        part._data, part._loss = (Z[:, kept], offset[:, kept], label[:, kept]), self._loss
+        part._data = Z[:, kept], offset[:, kept], label[:, kept]
         return part
 
     def logits(self, theta: Array) -> Array:
@@ -63,7 +51,7 @@ class MeanLogisticLoss:
             return ((expit(z) - label) ** 2).mean(axis=0)
         return (np.logaddexp(0, z) - label * z).mean(axis=0)
 
-    def gradient(self, theta: Array) -> Array:
+    def gradient(self, theta: Array, _iteration: int) -> Array:
         """(repetitions, parameters)."""
         Z, _, label = self._data
         p = expit(self.logits(theta))
@@ -75,9 +63,7 @@ class MeanLogisticLoss:
         return ((self.logits(theta) > 0) == (self._data[2] == 1)).mean(axis=0)
 
 
-def descend(
-    features: Array, label: Array, start: Array, settings: LogisticTraining, record: Sequence[int] = ()
-) -> Runs:
+def repeat(features: Array, label: Array, start: Array, settings: LogisticTraining) -> tuple[Runs, Array]:
     """Full-batch descent on the chosen loss in every repetition.
 
     Args:
@@ -85,16 +71,14 @@ def descend(
         label: (rows, repetitions), 0 or 1.
         start: (repetitions, parameters), on scaled features where they are standardized.
         settings: train.logistic.
-        record: iterations to record.
+
+    Returns:
+        The runs, and the share of rows that each one has on the right side of its boundary.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
-    runs = descend_full_batch(
-        MeanLogisticLoss(x, label, settings.loss, settings.form),
-        start,
-        settings,
-        record,
-    )
-    return runs.in_units(in_csv_units)
+    problem = MeanLogisticLoss(x, label, settings.loss, settings.form)
+    runs = descend(problem, start, settings, updates=settings.iterations).in_units(in_csv_units)
+    return runs, MeanLogisticLoss(features, label, settings.loss, settings.form).accuracy(runs.theta)
 
 
 def fresh_clusters(
@@ -114,21 +98,17 @@ def main() -> None:
     settings = load_group("train.logistic", LogisticTraining)
     replicate = load_group("replicate", Replicate)
     own = own_table("clusters", data, read_clusters)
-    parts, accuracies = [], []
-    for repetitions, generator in chunks(replicate, experiment=6, own=own, drawn=2 * data.rows_per_cluster):
+    parts, accuracy = [], []
+    for repetitions, generator in chunks("logistic", replicate, own, drawn=2 * data.rows_per_cluster):
         features, label = fresh_clusters(data, own, repetitions, generator)
         if settings.form == "slope-intercept":
             start = np.tile([1.0, 0.0], (repetitions, 1))
         else:
             start = np.zeros((repetitions, features.shape[2] + 1))
-        parts.append(descend(features, label, start, settings))
-        objective = MeanLogisticLoss(features, label, settings.loss, settings.form)
-        accuracies.append(objective.accuracy(parts[-1].theta))
-    runs, accuracy = Runs.joined(parts), np.concatenate(accuracies)
-    table = pd.DataFrame(runs.theta, columns=names_of(runs.theta))
-    table = table.assign(stopped=runs.stopped, iterations=runs.iterations, loss=runs.loss, accuracy=accuracy)
-    write_csv(table, REPLICATES / "logistic.csv")
-    write_json({"count": replicate.count, **outcome(runs), "accuracy": spread(accuracy)}, REPLICATES / "logistic.json")
+        runs, right = repeat(features, label, start, settings)
+        parts.append(runs)
+        accuracy += right.tolist()
+    write_runs("logistic", Runs.joined(parts), {"accuracy": accuracy})
 
 
 if __name__ == "__main__":

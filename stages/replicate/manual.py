@@ -4,34 +4,47 @@ By hand, dL/dw = 2 mean(x (w x + b - y)) = 2 (w mean(x^2) + b mean(x) - mean(x y
 dL/db = 2 (w mean(x) + b - mean(y)).
 
 in   params.yaml: data.line, train.manual, replicate; data/published.yaml; data/line.csv where it is one's own
-out  reports/replicates/manual.json; reports/replicates/manual.csv, a row a repetition
+out  reports/replicates/manual.csv, a row a repetition from its random start; its columns loss_0, loss_300, ... are the
+     losses at the iterations that the article printed, from the published start
 run  python -m stages.replicate.manual
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from stages.common.errors import run_stage
-from stages.common.files import REPLICATES, read_linear_set, read_published, write_csv, write_json
-from stages.common.params import ManualTraining, OneFeatureData, Replicate, load_group
-from stages.common.repetition import (
+from stages.common.params import load_group
+from stages.common.published import read_published
+from stages.common.schema import ManualTraining, OneFeatureData, Replicate
+from stages.common.tables import read_linear_set
+from stages.replicate.runs import (
     Array,
-    Quadratic,
+    Moments,
     Runs,
     chunks,
-    descend_full_batch,
+    descend,
     fresh_linear_sets,
-    outcome,
+    losses_at,
     own_table,
-    percentiles_of_printed,
     scaled,
-    spread,
+    write_runs,
 )
 
 
-def descend(features: Array, target: Array, start: Array, settings: ManualTraining, record: Sequence[int] = ()) -> Runs:
+class MeanOfSquares(Moments):
+    """mean((w x + b - y)^2) of each repetition."""
+
+    def loss(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        return self.mean_square(theta)
+
+    def gradient(self, theta: Array, _iteration: int) -> Array:
+        """(repetitions, 2)."""
+        return 2 * (self.product(theta) - self.h)
+
+
+def repeat(features: Array, target: Array, start: Array, settings: ManualTraining, record: Sequence[int] = ()) -> Runs:
     """Full-batch descent on the mean of squares in every repetition.
 
     Args:
@@ -42,12 +55,7 @@ def descend(features: Array, target: Array, start: Array, settings: ManualTraini
         record: iterations to record.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
-    runs = descend_full_batch(
-        Quadratic(x, target, factor=2),
-        start,
-        settings,
-        record,
-    )
+    runs = descend(MeanOfSquares(x, target), start, settings, updates=settings.iterations, record=record)
     return runs.in_units(in_csv_units)
 
 
@@ -57,28 +65,14 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     published = read_published("manual")
     own = own_table("line", data, read_linear_set)
-    printed = {int(k): loss for k, loss in published["losses"].items() if int(k) <= settings.iterations}
+    printed = [int(k) for k in published["losses"] if int(k) <= settings.iterations]
     from_random, from_published = [], []
-    for repetitions, generator in chunks(replicate, experiment=1, own=own, drawn=data.rows):
+    for repetitions, generator in chunks("manual", replicate, own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
-        start = generator.uniform(0, 1, (repetitions, 2))
-        from_random.append(descend(features, target, start, settings))
+        from_random.append(repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings))
         start = np.tile([float(published["start"]["w"]), float(published["start"]["b"])], (repetitions, 1))
-        from_published.append(descend(features, target, start, settings, list(printed)))
-    runs, losses = Runs.joined(from_random), Runs.joined(from_published).loss_at
-    found = {
-        "count": replicate.count,
-        "random_start": outcome(runs),
-        "published_start": {
-            "loss": {
-                str(iteration): {**percentiles_of_printed(values, loss), **spread(values)}
-                for (iteration, loss), values in zip(printed.items(), losses, strict=True)
-            }
-        },
-    }
-    write_json(found, REPLICATES / "manual.json")
-    table = pd.DataFrame(runs.theta, columns=["w", "b"]).assign(loss=runs.loss)
-    write_csv(table, REPLICATES / "manual.csv")
+        from_published.append(repeat(features, target, start, settings, printed))
+    write_runs("manual", Runs.joined(from_random), losses_at(printed, Runs.joined(from_published)))
 
 
 if __name__ == "__main__":

@@ -1,38 +1,64 @@
-"""Repeats the fit of one linear layer with fresh data and starts, and holds it against theory's mean-square error.
+"""Repeats the fit of one linear layer with fresh data and starts.
 
 By hand, the gradient of (x . w + b - y)^2 is 2 (x . w + b - y) (x, 1).
 
 in   params.yaml: data.stream, train.nn, replicate; data/published.yaml; data/stream.csv where it is one's own
-out  reports/replicates/nn.json; reports/replicates/nn.csv, a row a recorded iteration
+out  reports/replicates/nn.csv, a row a repetition; reports/replicates/nn-course.csv, a row a recorded iteration: the
+     share of repetitions that show the published decimals, and moments of their squared error
 run  python -m stages.replicate.nn
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-from stages.common import theory
 from stages.common.errors import run_stage
-from stages.common.files import REPLICATES, read_linear_set, read_published, write_csv, write_json
-from stages.common.params import LinearData, NnTraining, Replicate, load_group
-from stages.common.repetition import (
+from stages.common.experiments import parameter_names
+from stages.common.files import REPLICATES, Columns, write_csv
+from stages.common.params import load_group
+from stages.common.published import read_published
+from stages.common.schema import LinearData, NnTraining, Replicate
+from stages.common.tables import read_linear_set
+from stages.replicate.runs import (
     Array,
-    Quadratic,
+    Moments,
     Runs,
     chunks,
-    distribution_of,
+    descend,
     fresh_linear_sets,
-    names_of,
-    outcome,
     own_table,
-    percentiles_of_fitted,
-    prints_as,
     scaled,
+    with_ones,
+    write_runs,
 )
 
 
-def descend(features: Array, target: Array, start: Array, settings: NnTraining, record: Sequence[int] = ()) -> Runs:
+class SingleRows(Moments):
+    """The mean of squares of each repetition, and its gradient on one row after another, from the top again."""
+
+    def __init__(self, features: Array, target: Array) -> None:
+        super().__init__(features, target)
+        self._Z, self._y = with_ones(features), target
+
+    def __getitem__(self, kept: Array) -> "SingleRows":
+        """The repetitions that a mask keeps."""
+        part = super().__getitem__(kept)
+        part._Z, part._y = self._Z[:, kept], self._y[:, kept]
+        return part
+
+    def loss(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        return self.mean_square(theta)
+
+    def gradient(self, theta: Array, iteration: int) -> Array:
+        """(repetitions, features + 1)."""
+        row = iteration % len(self._y)
+        z = self._Z[row]
+        residual = (z * theta).sum(axis=1) - self._y[row]
+        return 2 * residual[:, np.newaxis] * z
+
+
+def repeat(features: Array, target: Array, start: Array, settings: NnTraining, record: Sequence[int] = ()) -> Runs:
     """Descent on one row a step, in order and from the top again, in every repetition.
 
     Args:
@@ -43,49 +69,39 @@ def descend(features: Array, target: Array, start: Array, settings: NnTraining, 
         record: iterations to record, multiples of `log_every`.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
-    objective = Quadratic(x, target, factor=2)
-    Z = np.concatenate([x, np.ones((*target.shape, 1))], axis=2)
-    runs = Runs(start, limit=settings.iterations, stop_below=settings.stop_below, record=record)
-    theta, v = start, np.zeros_like(start)
-    with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
-        for iteration in range(settings.iterations + 1):
-            due = iteration % settings.log_every == 0
-            if due or iteration == settings.iterations or runs.is_ending:
-                going = runs.observe(iteration, theta, objective.loss(theta), compare=due)
-                if not going.all():
-                    theta, v, objective = theta[going], v[going], objective[going]
-                    Z, target = Z[:, going], target[:, going]
-                    if not len(theta):
-                        break
-            row = iteration % len(target)
-            z = Z[row]
-            residual = (z * theta).sum(axis=1) - target[row]
-            gradient = 2 * residual[:, np.newaxis] * z
-            v = gradient if settings.zero_grad else v + gradient
-            theta = theta - settings.lr * v
+    updates, every = settings.iterations, settings.log_every
+    runs = descend(SingleRows(x, target), start, settings, updates=updates, every=every, record=record)
     return runs.in_units(in_csv_units)
 
 
-def against_theory(runs: Runs, steps: Sequence[int], data: LinearData, settings: NnTraining) -> pd.DataFrame:
-    """Each run's squared parameter error beside its own prediction, from its start, at each step.
+def share_as_printed(theta_at: Array, printed: dict[str, str]) -> Array:
+    """The share of repetitions whose parameters (recorded, repetitions, parameters) round to all printed numbers."""
+    decimals = [len(number.partition(".")[2]) for number in printed.values()]
+    rounded = [np.round(theta_at[:, :, j], places) for j, places in enumerate(decimals)]
+    return np.all(
+        [values == float(number) for values, number in zip(rounded, printed.values(), strict=True)], axis=0
+    ).mean(axis=1)
+
+
+def error_moments(error_at: Array) -> Columns:
+    """What theory's prediction of each repetition's squared error is compared with, at each recorded iteration.
+
+    Theory's E|e_k|^2 of a repetition is linear in the products e e' of its start's error e = (w, b) - (w*, b*), so that
+    the mean and the variance of the differences follow from these.
+
+    Args:
+        error_at: (recorded, repetitions, 2); the first is the start.
 
     Returns:
-        Columns `predicted` and `observed`, means over the runs; `difference`, the mean of observed - predicted in
-        pairs, and its `standard_error`.
+        Columns `squared_error`, the mean of |e_k|^2, its `variance`, and its covariances with the start's products.
     """
-    x = distribution_of(data.x)
-    errors = runs.theta_at[: len(steps)] - np.array([*data.weights, data.bias])
-    predicted = theory.single_point_error(x, errors[0], lr=settings.lr, steps=steps, noise=data.noise)
-    observed = (errors**2).sum(axis=2)
-    difference = observed - predicted
-    return pd.DataFrame(
-        {
-            "predicted": predicted.mean(axis=1),
-            "observed": observed.mean(axis=1),
-            "difference": difference.mean(axis=1),
-            "standard_error": difference.std(axis=1, ddof=1) / np.sqrt(difference.shape[1]),
-        }
-    )
+    w, b = error_at[0].T
+    squares = (error_at**2).sum(axis=2)
+    moments = {"squared_error": squares.mean(axis=1).tolist(), "variance": squares.var(axis=1, ddof=1).tolist()}
+    for name, product in (("ww", w * w), ("wb", w * b), ("bb", b * b)):
+        deviations = (squares - squares.mean(axis=1, keepdims=True)) * (product - product.mean())
+        moments[f"covariance_{name}"] = (deviations.sum(axis=1) / (len(w) - 1)).tolist()
+    return moments
 
 
 def main() -> None:
@@ -95,24 +111,22 @@ def main() -> None:
     printed = read_published("nn")["fitted"]
     own = own_table("stream", data, read_linear_set)
     record = range(0, settings.iterations + 1, settings.log_every)
-    parts = []
-    for repetitions, generator in chunks(replicate, experiment=4, own=own, drawn=data.rows):
+    parts, starts = [], []
+    for repetitions, generator in chunks("nn", replicate, own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         bound = 1 / np.sqrt(features.shape[2])
-        start = generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1))
-        parts.append(descend(features, target, start, settings, record))
+        starts.append(generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1)))
+        parts.append(repeat(features, target, starts[-1], settings, record))
     runs = Runs.joined(parts)
-    table = pd.DataFrame({"iteration": record})
-    if names_of(runs.theta) == list(printed):
-        shown = np.all([prints_as(runs.theta_at[:, :, j], value) for j, value in enumerate(printed.values())], axis=0)
-        table["share_as_published"] = shown.mean(axis=1)
-    is_predictable = own is None and len(data.weights) == 1 and settings.zero_grad and not settings.standardize
-    if is_predictable and runs.finite.all() and replicate.count > 1:
-        steps = [k for k in record if k <= data.rows]
-        table = table.join(against_theory(runs, steps, data, settings))
-    write_csv(table, REPLICATES / "nn.csv")
-    found = {"count": replicate.count, **outcome(runs), "published": {"fitted": percentiles_of_fitted(runs, printed)}}
-    write_json(found, REPLICATES / "nn.json")
+    names = parameter_names(runs.theta.shape[1] - 1)
+    start = np.concatenate(starts).T.tolist()
+    write_runs("nn", runs, dict(zip([f"{name}_start" for name in names], start, strict=True)))
+    course: dict[str, Sequence[float]] = {"iteration": record}
+    if names == list(printed):
+        course["share_as_published"] = share_as_printed(runs.theta_at, printed).tolist()
+    if own is None and len(names) == 2 and replicate.count > 1:
+        course.update(error_moments(runs.theta_at - np.array([*data.weights, data.bias])))
+    write_csv(course, REPLICATES / "nn-course.csv")
 
 
 if __name__ == "__main__":

@@ -4,32 +4,46 @@ By hand, dL/dw = mean(x (w x + b - y)) = w mean(x^2) + b mean(x) - mean(x y) and
 gradients are never zeroed, their sum takes their place.
 
 in   params.yaml: data.noisy_line, train.noisy, replicate; data/noisy_line.csv where it is one's own
-out  reports/replicates/noisy.json; reports/replicates/noisy.csv, a row a repetition
+out  reports/replicates/noisy.csv, a row a repetition
 run  python -m stages.replicate.noisy
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 
 from stages.common.errors import run_stage
-from stages.common.files import REPLICATES, read_linear_set, write_csv, write_json
-from stages.common.params import NoisyTraining, OneFeatureData, Replicate, load_group
-from stages.common.repetition import (
+from stages.common.params import load_group
+from stages.common.schema import NoisyTraining, OneFeatureData, Replicate
+from stages.common.tables import read_linear_set
+from stages.replicate.runs import (
     Array,
-    Quadratic,
+    Moments,
     Runs,
     chunks,
-    descend_full_batch,
+    descend,
     fresh_linear_sets,
-    outcome,
     own_table,
     scaled,
+    write_runs,
 )
 
 
-def descend(features: Array, target: Array, start: Array, settings: NoisyTraining, record: Sequence[int] = ()) -> Runs:
+class HalfMeanOfSquares(Moments):
+    """mean((w x + b - y)^2) / 2 of each repetition, whose Hessian is G."""
+
+    def loss(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        return self.mean_square(theta) / 2
+
+    def gradient(self, theta: Array, _iteration: int) -> Array:
+        """(repetitions, 2)."""
+        return self.product(theta) - self.h
+
+    def largest_eigenvalue(self) -> Array:
+        """Of each repetition's Hessian, (repetitions,)."""
+        return np.linalg.eigvalsh(self.G)[:, -1]
+
+
+def repeat(features: Array, target: Array, start: Array, settings: NoisyTraining) -> tuple[Runs, Array]:
     """Full-batch descent on half the mean of squares in every repetition.
 
     Args:
@@ -37,16 +51,14 @@ def descend(features: Array, target: Array, start: Array, settings: NoisyTrainin
         target: (rows, repetitions).
         start: (repetitions, 2), w and b; on scaled features where they are standardized.
         settings: train.noisy.
-        record: iterations to record.
+
+    Returns:
+        The runs, and the largest eigenvalue of each one's Hessian.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
-    runs = descend_full_batch(
-        Quadratic(x, target, factor=1),
-        start,
-        settings,
-        record,
-    )
-    return runs.in_units(in_csv_units)
+    problem = HalfMeanOfSquares(x, target)
+    runs = descend(problem, start, settings, updates=settings.iterations)
+    return runs.in_units(in_csv_units), problem.largest_eigenvalue()
 
 
 def main() -> None:
@@ -55,25 +67,13 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("noisy_line", data, read_linear_set)
     parts, eigenvalues = [], []
-    for repetitions, generator in chunks(replicate, experiment=2, own=own, drawn=data.rows):
+    for repetitions, generator in chunks("noisy", replicate, own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         start = np.column_stack([generator.standard_normal(repetitions), np.zeros(repetitions)])
-        parts.append(descend(features, target, start, settings))
-        x, _ = scaled(features, standardize=settings.standardize)
-        eigenvalues.append(Quadratic(x, target, factor=1).largest_eigenvalue())
-    runs = Runs.joined(parts)
-    table = pd.DataFrame(
-        {
-            "largest_eigenvalue": np.concatenate(eigenvalues),
-            "stopped": runs.stopped,
-            "iterations": runs.iterations,
-            "w": runs.theta[:, 0],
-            "b": runs.theta[:, 1],
-            "loss": runs.loss,
-        }
-    )
-    write_csv(table, REPLICATES / "noisy.csv")
-    write_json({"count": replicate.count, **outcome(runs)}, REPLICATES / "noisy.json")
+        runs, largest = repeat(features, target, start, settings)
+        parts.append(runs)
+        eigenvalues += largest.tolist()
+    write_runs("noisy", Runs.joined(parts), {"largest_eigenvalue": eigenvalues})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""Holds one experiment against the exact solution, theory, its repetitions and the article.
+
+in   params.yaml: data.<data set>, train.<experiment>; data/published.yaml, data/<data set>.csv, and what train and
+     replicate wrote of the experiment
+out  reports/evaluation/<experiment>.json, all that is found, as values, and .csv, at most 500 rows of the course:
+     iteration, loss, parameters, the drawn line p x + q y + r = 0; reports/figures/<experiment>/*.svg
+run  python -m stages.evaluate nn
+"""
+
+import argparse
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from stages.common.errors import run_stage
+from stages.common.experiments import EXPERIMENTS
+from stages.common.files import ESTIMATED, EVALUATION, FIGURES, Columns, significant, write_csv, write_json, write_text
+from stages.evaluate.answers import ANSWERS
+from stages.evaluate.checks import Check, checks, errors
+from stages.evaluate.evidence import Evidence, gather
+from stages.evaluate.figures import (
+    MAX_FRAMES,
+    STYLE,
+    Answer,
+    Drawing,
+    as_svg,
+    axes_of,
+    evenly_spaced,
+    fit_drawing,
+    loss_drawing,
+    shown_features,
+)
+from stages.evaluate.quantities import Quantity, quantities
+
+SMALLEST_ERROR = 1e-16  # a smaller one, also 0, is counted as this, since 0 has no logarithm
+MOVING = ("fit", "loss")  # the figures with a part that the page moves
+
+
+def evaluation(
+    e: Evidence, rows: list[Quantity], judged: list[Check], answer: Answer | None, drawings: Mapping[str, Drawing]
+) -> dict[str, Any]:
+    """All that is found, as nested values; what there is not to say has no key."""
+    error = errors(e, rows)
+    return {
+        "article": {**e.published["article"], "numbers": bool({"fitted", "losses"} & set(e.published))},
+        "train": _present(e.train.model_dump()),
+        "run": e.metrics,
+        "rows": len(e.table.target),
+        "repetitions": e.count,
+        "settings": e.settings,
+        "quantity": {row.key: quantity(row, judged) for row in rows},
+        "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},
+        "error": error,
+        "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in error.items()},
+        "theory": theory(e),
+        **({} if answer is None else {"answer": answer.values}),
+        "figure": {name: {"caption": drawing.caption} for name, drawing in drawings.items()},
+        "axes": {name: axes_of(drawings[name].figure) for name in MOVING},
+    }
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def quantity(row: Quantity, judged: list[Check]) -> dict[str, Any]:
+    """A row of the results; six digits of what repetitions estimate."""
+    percentile, verdicts = row.percentile, {check.key: check.verdict for check in judged}
+    estimates = {
+        "percentile_low": None if percentile is None else percentile.low,
+        "percentile_high": None if percentile is None else percentile.high,
+        "low": row.low,
+        "high": row.high,
+        "standard_error": row.standard_error,
+    }
+    return {
+        "label": row.label,
+        **_present(
+            {
+                name: getattr(row, name)
+                for name in ("column", "true", "exact", "predicted", "fitted", "published", "exact_standard_error")
+            }
+        ),
+        **{name: significant(value, ESTIMATED) for name, value in _present(estimates).items()},
+        **({"verdict": verdicts[row.key]} if row.key in verdicts else {}),
+    }
+
+
+def theory(e: Evidence) -> dict[str, Any]:
+    """What theory says of the loss on these data."""
+    is_separable = e.model.is_separable(e.table.features, e.table.target)
+    if is_separable is not None:
+        return {"maximum_likelihood_exists": not is_separable}
+    if e.bowl is None:
+        return {}
+    c = e.bowl.curvature
+    return {
+        "smallest_eigenvalue": float(c.eigenvalues[0]),
+        "largest_eigenvalue": float(c.eigenvalues[-1]),
+        **({"condition_number": c.condition} if math.isfinite(c.condition) else {}),
+        "stable_lr": c.stable_lr,
+        "accumulating_lr": c.accumulating_lr,
+    }
+
+
+def course(e: Evidence) -> Columns:
+    """The recorded rows for the page to step through, and the line that each of them draws."""
+    frames = evenly_spaced(len(e.history["loss"]), MAX_FRAMES)
+    shown = shown_features(e.table)
+    lines = [e.model.drawn(theta, shown) or (math.nan, math.nan, math.nan) for theta in e.trail[frames]]
+    return {
+        "iteration": e.history["iteration"][frames].astype(int).tolist(),
+        "loss": e.history["loss"][frames].tolist(),
+        **dict(zip(e.names, e.trail[frames].T.tolist(), strict=True)),
+        **dict(zip("pqr", np.array(lines).T.tolist(), strict=True)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Holds one experiment against what it should be.")
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    name = parser.parse_args().experiment
+    e = gather(name)
+    rows = quantities(e)
+    judged = checks(e, rows)
+    with mpl.rc_context(fname=STYLE):
+        answer = ANSWERS[name](e) if name in ANSWERS else None
+        drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}
+        for figure, drawing in drawings.items():
+            write_text(as_svg(drawing.figure, f"{name}-{figure}"), FIGURES / name / f"{figure}.svg")
+        found = evaluation(e, rows, judged, answer, drawings)
+    write_csv(course(e), EVALUATION / f"{name}.csv")
+    write_json(found, EVALUATION / f"{name}.json")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,199 @@
+"""What is proved of a run: checks that can fail, from its evidence and its quantities.
+
+A check that no longer applies, because the settings are not the article's, the data are one's own or the repetitions
+are too few, says so instead of failing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.special import chdtr
+
+from stages.evaluate.answers.nn import against_theory
+from stages.evaluate.evidence import Evidence
+from stages.evaluate.quantities import CENTRAL, Quantity, decimals_of, predicted_updates
+
+COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
+NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding
+STANDARD_ERRORS = 4
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    HELD = "held"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What should hold, whether it does, and what was found; or why the check does not apply.
+
+    Attributes:
+        key: its name in files; that of a quantity where it is about one.
+        statement: what should hold.
+        verdict: whether it does.
+        found: what was found.
+    """
+
+    key: str
+    statement: str
+    verdict: Verdict
+    found: str
+
+
+def judged(key: str, statement: str, holds: bool, found: str) -> Check:
+    """A check that applies."""
+    return Check(key, statement, Verdict.HELD if holds else Verdict.FAILED, found)
+
+
+def not_applicable(key: str, statement: str, why: str) -> Check:
+    """A check that does not."""
+    return Check(key, statement, Verdict.NOT_APPLICABLE, why)
+
+
+def checks(e: Evidence, rows: Sequence[Quantity]) -> list[Check]:
+    """All checks of a run: those of its quantities, then those of the whole."""
+    of_rows = [check for row in rows if (check := quantity_check(e, row))]
+    of_run = (course_check(e), stop_check(e), printed_rows_check(e), moments_check(e))
+    return [*of_rows, *(check for check in of_run if check)]
+
+
+def errors(e: Evidence, rows: Sequence[Quantity]) -> dict[str, float]:
+    """The largest absolute error of a fitted parameter against truth, exact solution and publication, where known.
+
+    Against theory, where it predicts the course: the largest relative deviation of a recorded loss.
+    """
+    parameters = [row for row in rows if row.key in e.names]
+    theirs: dict[str, list[float | str | None]] = {
+        "truth": [row.true for row in parameters],
+        "exact": [row.exact for row in parameters],
+        "publication": [row.published for row in parameters],
+    }
+    fitted = e.theta.tolist()
+    found = {
+        against: max(differences)
+        for against, values in theirs.items()
+        if (differences := [abs(a - float(b)) for a, b in zip(fitted, values, strict=True) if b is not None])
+    }
+    deviation = course_deviation(e)
+    return found if deviation is None else {**found, "theory": deviation}
+
+
+# --- of a quantity ---------------------------------------------------------------------------------------------------
+
+
+def quantity_check(e: Evidence, row: Quantity) -> Check | None:
+    """What is checked of a row of the results; None where nothing is."""
+    if row.published is not None and row.key in e.names and "chosen_seeds" in e.published:
+        return decimals_check(e, row)
+    if row.published is not None and row.percentile is not None:
+        return central_check(e, row, f"published {row.label}", row.published)
+    if row.key in ("iterations", "accuracy"):
+        return central_check(e, row, row.label, f"{row.fitted:g}")
+    return None
+
+
+def central_check(e: Evidence, row: Quantity, name: str, value: str) -> Check:
+    """A number, published or of this run, lies inside the central 99 % of the repetitions."""
+    statement = f"{name} inside the central 99 % of the repetitions"
+    if e.too_few or row.percentile is None:
+        return not_applicable(row.key, statement, e.too_few or "no repetition has it")
+    return judged(row.key, statement, row.percentile.is_central, f"{value} at percentile {row.percentile}")
+
+
+def decimals_check(e: Evidence, row: Quantity) -> Check:
+    """The fit shows the published decimals; a matter of the seed, so that it applies to the chosen seeds only."""
+    assert row.published is not None
+    decimals = decimals_of(row.published)
+    statement = f"{row.label} is {row.published} to {decimals} decimals"
+    chosen = e.published["chosen_seeds"]
+    if (e.data.seed, getattr(e.train, "seed", None)) != (chosen["data"], chosen["train"]):
+        return not_applicable(row.key, statement, "another seed than the chosen one")
+    shows = f"{row.fitted:.{decimals}f}" == row.published
+    return judged(row.key, statement, shows, f"{row.fitted:.{decimals + 3}f}")
+
+
+# --- of the run ------------------------------------------------------------------------------------------------------
+
+
+def course_check(e: Evidence) -> Check | None:
+    """Theory's loss at every recorded iteration of a full-batch descent on a quadratic."""
+    if e.experiment.step != "all rows" or e.bowl is None:
+        return None
+    statement = f"recorded losses as theory predicts, relative deviation at most {COURSE_BAR:g}"
+    if e.train.dtype != "float64":
+        return not_applicable("course", statement, f"dtype is {e.train.dtype}")
+    deviation = course_deviation(e)
+    if deviation is None:
+        return not_applicable("course", statement, "no single exact solution")
+    found = f"at most {deviation:.2g} over {len(e.history['loss']):,} iterations"
+    return judged("course", statement, deviation <= COURSE_BAR, found)
+
+
+def course_deviation(e: Evidence) -> float | None:
+    """The largest relative deviation of a recorded loss from theory's, beyond the rounding of the record.
+
+    Losses are recorded to about 1e-16 of the target's mean square; those below NEGLIGIBLE of it are not compared.
+    """
+    course = e.predicted(e.history["iteration"])
+    if course is None:
+        return None
+    recorded = e.history["loss"]
+    mean_square = float(np.mean(e.table.target**2))
+    compared = (recorded > NEGLIGIBLE * mean_square) & np.isfinite(course.loss)
+    if not compared.any():
+        return None
+    beyond = np.maximum(np.abs(course.loss - recorded) - 1e-16 * mean_square, 0)
+    return float((beyond[compared] / recorded[compared]).max())
+
+
+def stop_check(e: Evidence) -> Check | None:
+    """The run ends where theory sees it end."""
+    if e.train.stop_below is None or e.experiment.step != "all rows" or e.bowl is None:
+        return None
+    statement = "ended after as many updates as theory predicts"
+    predicted, made = predicted_updates(e), e.metrics["iterations"]
+    if predicted is None or e.metrics["stopped"] == "diverged" or e.train.dtype != "float64":
+        return not_applicable("stop", statement, "no prediction for this run")
+    return judged("stop", statement, predicted == made, f"{made}, predicted {predicted}")
+
+
+def printed_rows_check(e: Evidence) -> Check | None:
+    """The data rows that an article prints agree with its stated truth and noise, whatever is fitted here."""
+    printed = e.published.get("rows")
+    if printed is None:
+        return None
+    data = e.published["settings"]["data"]
+    rows = np.array(printed, dtype=float)  # x1, x2, y
+    residuals = rows[:, -1] - rows[:, :-1] @ np.array(data["weights"], dtype=float) - data["bias"]
+    rounding = 1e-4**2 / 12  # variance of a number printed with 4 decimals
+    variance = data["noise"] ** 2 + rounding * (1 + float(np.sum(np.square(data["weights"]))))
+    percentile = 100 * float(chdtr(len(rows), np.sum(residuals**2) / variance))
+    largest = float(np.abs(residuals).max()) / np.sqrt(variance)
+    return judged(
+        "printed_rows",
+        f"the {len(rows)} printed rows agree with the stated truth and noise",
+        CENTRAL[0] <= percentile <= CENTRAL[1],
+        f"sum of squares at percentile {percentile:.0f} of chi-square, largest residual {largest:.1f} sd",
+    )
+
+
+def moments_check(e: Evidence) -> Check | None:
+    """The repetitions of a line fitted row by row have the mean-square error that theory predicts, at every step."""
+    if e.experiment.step != "one row" or e.bowl is None:
+        return None
+    statement = f"squared error of the repetitions as theory predicts, within {STANDARD_ERRORS} standard errors"
+    steps = against_theory(e)
+    if steps is None:
+        why = "theory predicts one drawn feature, zeroed gradients, as it is"
+        return not_applicable("moments", statement, why)
+    if e.too_few:
+        return not_applicable("moments", statement, e.too_few)
+    compared = (steps.iteration > 0) & (steps.predicted > 1e-17)
+    deviation = float(np.max(np.abs(steps.difference[compared] / steps.standard_error[compared])))
+    found = f"at most {deviation:.2f} over {np.count_nonzero(compared)} steps"
+    return judged("moments", statement, deviation <= STANDARD_ERRORS, found)

@@ -1,0 +1,210 @@
+"""The quantities of a run, each beside what is true, exact, predicted and published, and among its repetitions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
+
+CENTRAL = (0.5, 99.5)  # percent: the ends of the central 99 %
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile, in percent: an interval where rounding or ties leave a choice."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        low, high = f"{self.low:.1f}", f"{self.high:.1f}"
+        return low if low == high else f"{low} to {high}"
+
+    @property
+    def is_central(self) -> bool:
+        """Whether it reaches into the central 99 %."""
+        return self.high >= CENTRAL[0] and self.low <= CENTRAL[1]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A row of the table of results; None where a column has nothing to say.
+
+    Attributes:
+        key: its name in files.
+        label: its name for readers.
+        column: the column that a weight belongs to, where the data are one's own and have several.
+        true: its value in the distribution that the data were drawn from.
+        exact: its value at the minimum of the loss on these data.
+        predicted: theory's value for this run.
+        fitted: this run's value.
+        published: as the article printed it.
+        percentile: where the published number, or else this run's, lies among the repetitions.
+        low: lower end of the central 99 % of the repetitions.
+        high: upper end of it.
+        exact_standard_error: of the exact solution, where the data are one's own.
+        standard_error: of the fit, by the bootstrap: the repetitions of one's own data resample its rows.
+    """
+
+    key: str
+    label: str
+    column: str | None = None
+    true: float | None = None
+    exact: float | None = None
+    predicted: float | None = None
+    fitted: float | None = None
+    published: str | None = None
+    percentile: Interval | None = None
+    low: float | None = None
+    high: float | None = None
+    exact_standard_error: float | None = None
+    standard_error: float | None = None
+
+
+def quantities(e: Evidence) -> list[Quantity]:
+    """Parameters, losses and ends of a run."""
+    return [*_parameters(e), *_losses(e), *_ends(e)]
+
+
+def _parameters(e: Evidence) -> Iterator[Quantity]:
+    course = e.predicted(np.array([e.metrics["iterations"]]))
+    printed = {} if e.differs else e.published.get("fitted", {})
+    errors = None if e.data.file is None or e.exact is None else e.exact.standard_errors
+    converged = e.repetitions["stopped"] != "diverged"
+    for j, (name, value) in enumerate(e.metrics["fitted"].items()):
+        values, published = e.repetitions[name], printed.get(name)
+        low, high = central(values[converged])
+        yield Quantity(
+            name,
+            label=name,
+            column=_column(e, j),
+            true=_at(e.true, j),
+            exact=None if e.exact is None else _at(e.exact.theta, j),
+            predicted=None if course is None else _at(course.theta[0], j),
+            fitted=value,
+            published=published,
+            percentile=_percentile(e, name, value) if published is None else percentile_of_printed(values, published),
+            low=low,
+            high=high,
+            exact_standard_error=_at(errors, j),
+            standard_error=None if e.data.file is None else deviation(values[converged]),
+        )
+
+
+def _column(e: Evidence, j: int) -> str | None:
+    features = e.table.feature_names
+    return features[j] if e.data.file is not None and len(e.names) > 2 and j < len(features) else None
+
+
+def _at(values: Array | None, j: int) -> float | None:
+    return None if values is None or not np.isfinite(values[j]) else float(values[j])
+
+
+def _losses(e: Evidence) -> Iterator[Quantity]:
+    printed = {} if e.differs else e.published.get("losses", {})
+    loss_at = dict(zip(e.history["iteration"].tolist(), e.history["loss"].tolist(), strict=True))
+    for iteration, published in printed.items():
+        course = e.predicted(np.array([iteration]))
+        values = e.repetitions.get(f"loss_{iteration}")
+        low, high = (None, None) if values is None else central(values)
+        yield Quantity(
+            f"loss_{iteration}",
+            label=f"loss at iteration {iteration}",
+            predicted=None if course is None else _at(course.loss, 0),
+            fitted=loss_at.get(iteration),
+            published=published,
+            percentile=None if values is None else percentile_of_printed(values, published),
+            low=low,
+            high=high,
+        )
+    course = e.predicted(np.array([e.metrics["iterations"]]))
+    yield Quantity(
+        "loss",
+        label="final loss",
+        exact=None if e.exact is None else e.exact.loss,
+        predicted=None if course is None else _at(course.loss, 0),
+        fitted=e.metrics["loss"],
+        percentile=_percentile(e, "loss", e.metrics["loss"]),
+    )
+
+
+def _ends(e: Evidence) -> Iterator[Quantity]:
+    if "stop_loss" in e.metrics:
+        yield Quantity("stop_loss", label="loss that met the stop", fitted=e.metrics["stop_loss"])
+    if e.train.stop_below is not None:
+        updates = e.metrics["iterations"]
+        percentile = _percentile(e, "iterations", updates)
+        yield Quantity(
+            "iterations", label="updates made", predicted=predicted_updates(e), fitted=updates, percentile=percentile
+        )
+    if "accuracy" in e.metrics:
+        value = e.metrics["accuracy"]
+        exact = None if e.exact is None else accuracy(e, e.exact.theta)
+        percentile = _percentile(e, "accuracy", value)
+        yield Quantity("accuracy", label="accuracy", exact=exact, fitted=value, percentile=percentile)
+
+
+def accuracy(e: Evidence, theta: Array) -> float:
+    """The share of rows on the right side of a boundary."""
+    return float(np.mean((e.model.predict(e.table.features, theta) > 0) == (e.table.target == 1)))
+
+
+def predicted_updates(e: Evidence) -> int | None:
+    """The updates after which theory sees full-batch descent end: one more than the iteration that meets the stop.
+
+    Looked for up to one update more than the run made; where none meets the stop by then, it is all of the iterations.
+    """
+    limit = getattr(e.train, "iterations", 0)
+    course = e.predicted(np.arange(min(limit, e.metrics["iterations"] + 1)))
+    if course is None:
+        return None
+    below = np.flatnonzero(course.loss < (e.train.stop_below or 0))
+    return int(below[0]) + 1 if len(below) else limit
+
+
+# --- the repetitions -------------------------------------------------------------------------------------------------
+
+
+def _percentile(e: Evidence, column: str, value: float) -> Interval | None:
+    return (
+        None if e.count < MIN_REPETITIONS or column not in e.repetitions else percentile(e.repetitions[column], value)
+    )
+
+
+def percentile(values: Array, value: float) -> Interval:
+    """Where a value lies among others; an interval where some are the very same."""
+    return Interval(100 * float(np.mean(values < value)), 100 * float(np.mean(values <= value)))
+
+
+def percentile_of_printed(values: Array, printed: str) -> Interval:
+    """Where a printed number lies among values: an interval, since it was rounded when it was printed.
+
+    From the share of values below all numbers that print so to the share not above them.
+    """
+    half = 0.5 * 10.0 ** -decimals_of(printed)
+    low, high = float(printed) - half, float(printed) + half
+    return Interval(100 * float(np.mean(values < low)), 100 * float(np.mean(values <= high)))
+
+
+def decimals_of(printed: str) -> int:
+    """How many decimals a printed number has."""
+    return len(printed.partition(".")[2])
+
+
+def central(values: Array) -> tuple[float | None, float | None]:
+    """The ends of the central 99 % of the finite values; None where there are none."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None, None
+    low, high = np.percentile(values, CENTRAL)
+    return float(low), float(high)
+
+
+def deviation(values: Array) -> float | None:
+    """The standard deviation of the values; None where it overflows or there are none."""
+    if not len(values):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return found if np.isfinite(found) else None

@@ -1,0 +1,292 @@
+"""What the repetitions of the six experiments share: fresh data, the loop of many runs side by side, their bookkeeping.
+
+Arrays put the rows first, then the repetitions, (rows, repetitions, features), so that one row of every repetition lies
+together. theta is (repetitions, parameters): the weights, then b. NumPy only; the gradients are each experiment's own.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+
+from stages.common.experiments import EXPERIMENTS, parameter_names
+from stages.common.files import DATA, REPLICATES, Columns, write_csv
+from stages.common.schema import DataSet, LinearData, Replicate, Training, Uniform
+from stages.common.tables import Table
+
+Array = np.ndarray
+
+# Repetitions drawn and run together; part of the meaning of a seed, since they fix the order of draws. Fewer where
+# there are many rows, so that a chunk's data stay below 100 MB or so.
+CHUNK = 500
+CHUNK_CELLS = 2_500_000  # rows times repetitions
+
+
+def chunks(
+    experiment: str, settings: Replicate, own: Table | None, drawn: int
+) -> Iterator[tuple[int, np.random.Generator]]:
+    """Size and generator of each chunk of repetitions, the same however many chunks follow.
+
+    Args:
+        experiment: its stream of random numbers is its own.
+        settings: count and seed.
+        own: the user's own data, where they are resampled.
+        drawn: rows of one repetition's data, where they are drawn.
+    """
+    stream = EXPERIMENTS[experiment].stream
+    rows = drawn if own is None else len(own.target)
+    chunk = max(1, min(CHUNK, CHUNK_CELLS // rows))
+    for number, first in enumerate(range(0, settings.count, chunk)):
+        yield min(chunk, settings.count - first), np.random.default_rng([settings.seed, stream, number])
+
+
+# --- fresh data ------------------------------------------------------------------------------------------------------
+
+
+def fresh_linear_sets(
+    settings: LinearData, own: Table | None, repetitions: int, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """Data of as many repetitions: drawn as the settings say, or an own CSV's rows drawn with replacement (bootstrap).
+
+    Returns:
+        features (rows, repetitions, features) and target (rows, repetitions).
+    """
+    if own is not None:
+        return resampled(own, repetitions, generator)
+    shape = (settings.rows, repetitions, len(settings.weights))
+    x = settings.x
+    features = (
+        generator.uniform(x.low, x.high, shape) if isinstance(x, Uniform) else generator.normal(x.mean, x.sd, shape)
+    )
+    target = np.full(shape[:2], settings.bias)
+    for j, weight in enumerate(settings.weights):
+        target += weight * features[:, :, j]
+    if settings.noise:
+        target += settings.noise * generator.standard_normal(shape[:2])
+    return features, target
+
+
+def resampled(own: Table, repetitions: int, generator: np.random.Generator) -> tuple[Array, Array]:
+    """Rows of a table drawn with replacement: features (rows, repetitions, features) and target (rows, repetitions)."""
+    rows = generator.integers(0, len(own.target), (len(own.target), repetitions))
+    return own.features[rows], own.target[rows]
+
+
+def own_table(data_set: str, settings: DataSet, read: Callable[[Path], Table]) -> Table | None:
+    """The data set's CSV where it is the user's own; None where the data are drawn."""
+    return None if settings.file is None else read(DATA / f"{data_set}.csv")
+
+
+# --- scaling ---------------------------------------------------------------------------------------------------------
+
+
+def scaled(features: Array, *, standardize: bool) -> tuple[Array, Callable[[Array], Array]]:
+    """Each repetition's features, with mean 0 and standard deviation 1 if asked for.
+
+    Returns:
+        The features, and the function that takes theta (..., repetitions, parameters) back to the CSV's units.
+    """
+    if not standardize:
+        return features, lambda theta: theta
+    mean, sd = features.mean(axis=0), features.std(axis=0)  # both (repetitions, features)
+    sd[sd == 0] = 1  # a bootstrap of few rows may draw one of them only
+
+    def in_csv_units(theta: Array) -> Array:
+        weights = theta[..., :-1] / sd
+        return np.concatenate([weights, theta[..., -1:] - (weights * mean).sum(axis=-1, keepdims=True)], axis=-1)
+
+    return (features - mean) / sd, in_csv_units
+
+
+# --- moments ---------------------------------------------------------------------------------------------------------
+
+
+class Moments:
+    """The second moments of each repetition's data, G = Z'Z/n, h = Z'y/n, c = mean(y^2), Z the features and ones.
+
+    The mean of squares (Z theta - y)^2 follows from them without the rows.
+    """
+
+    def __init__(self, features: Array, target: Array) -> None:
+        rows, Z = len(target), with_ones(features)
+        self.G = np.einsum("nri,nrj->rij", Z, Z) / rows
+        self.h = np.einsum("nri,nr->ri", Z, target) / rows
+        self.c = np.einsum("nr,nr->r", target, target) / rows
+
+    def __getitem__(self, kept: Array) -> Self:
+        """The repetitions that a mask keeps."""
+        part = copy.copy(self)
+        part.G, part.h, part.c = self.G[kept], self.h[kept], self.c[kept]
+        return part
+
+    def mean_square(self, theta: Array) -> Array:
+        """theta'G theta - 2 h'theta + c, (repetitions,)."""
+        return np.einsum("ri,ri->r", theta, self.product(theta) - 2 * self.h) + self.c
+
+    def product(self, theta: Array) -> Array:
+        """G theta, (repetitions, parameters)."""
+        return np.einsum("rij,rj->ri", self.G, theta)
+
+
+def with_ones(features: Array) -> Array:
+    """Features (rows, repetitions, features) with a last column of ones, which b multiplies."""
+    return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=2)
+
+
+# --- bookkeeping -----------------------------------------------------------------------------------------------------
+
+
+class Runs:
+    """How repetitions that run side by side end, and what they passed on the way.
+
+    The rules are the training stages': iteration k is the state before update k; a loss below `stop_below` ends a run
+    after that iteration's update; one that is no longer finite has diverged, and its last finite observation counts.
+
+    Attributes:
+        theta: (repetitions, parameters), the newest state observed.
+        loss: (repetitions,), its loss.
+        iterations: (repetitions,), the updates made.
+        stopped: (repetitions,), `iterations`, `loss` or `diverged`.
+        stop_loss: (repetitions,), nan where a run did not stop on its loss.
+        theta_at: (recorded, repetitions, parameters), nan for iterations that a run did not reach.
+        loss_at: (recorded, repetitions), likewise.
+    """
+
+    def __init__(self, start: Array, *, limit: int, stop_below: float | None, record: Sequence[int] = ()) -> None:
+        repetitions, parameters = start.shape
+        self.theta = start.copy()
+        self.loss = np.full(repetitions, np.nan)
+        self.iterations = np.zeros(repetitions, dtype=int)
+        self.stopped = np.full(repetitions, "iterations", dtype=object)
+        self.stop_loss = np.full(repetitions, np.nan)
+        self.theta_at = np.full((len(record), repetitions, parameters), np.nan)
+        self.loss_at = np.full((len(record), repetitions), np.nan)
+        self._limit = limit
+        self._stop_below = -np.inf if stop_below is None else stop_below
+        self._place = {iteration: place for place, iteration in enumerate(record)}
+        self._running = np.arange(repetitions)
+
+    def record(self, iteration: int, theta: Array, loss: Array) -> None:
+        """Keeps the state of those still running, (running, parameters) and (running,), where it is asked for."""
+        if iteration in self._place:
+            finite = _is_finite(theta, loss)
+            self.theta_at[self._place[iteration], self._running[finite]] = theta[finite]
+            self.loss_at[self._place[iteration], self._running[finite]] = loss[finite]
+
+    def observe(self, iteration: int, theta: Array, loss: Array, *, compare: bool = True) -> Array:
+        """Sees those still running before an update.
+
+        Args:
+            iteration: updates made so far.
+            theta: (running, parameters).
+            loss: (running,), over the whole data set.
+            compare: whether the loss is compared with `stop_below`.
+
+        Returns:
+            Which of them go on, (running,).
+        """
+        self.record(iteration, theta, loss)
+        finite = _is_finite(theta, loss)
+        seen = self._running[finite]
+        self.theta[seen], self.loss[seen], self.iterations[seen] = theta[finite], loss[finite], iteration
+        self.stopped[self._running[~finite]] = "diverged"
+        self.stop_loss[self._running[~finite]] = np.nan
+        going = finite & (self.stopped[self._running] == "iterations") & (iteration < self._limit)
+        self._running = self._running[going]
+        if compare:
+            met = loss[going] < self._stop_below
+            self.stopped[self._running[met]] = "loss"
+            self.stop_loss[self._running[met]] = loss[going][met]
+        return going
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a run has met `stop_below` and waits for the observation after its last update."""
+        return bool(np.any(self.stopped[self._running] == "loss"))
+
+    def in_units(self, in_csv_units: Callable[[Array], Array]) -> Self:
+        """The same runs with theta in the CSV's units."""
+        self.theta, self.theta_at = in_csv_units(self.theta), in_csv_units(self.theta_at)
+        return self
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The runs of all chunks, in order."""
+        whole = object.__new__(cls)
+        for name in ("theta", "loss", "iterations", "stopped", "stop_loss"):
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        for name in ("theta_at", "loss_at"):
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts], axis=1))
+        return whole
+
+
+def _is_finite(theta: Array, loss: Array) -> Array:
+    return np.isfinite(loss) & np.isfinite(theta).all(axis=1)
+
+
+class Problem(Protocol):
+    """Many repetitions of one fit: the loss over all rows and, by hand, the gradient of an update."""
+
+    def __getitem__(self, kept: Array) -> Self:
+        """The repetitions that a mask keeps."""
+
+    def loss(self, theta: Array) -> Array:
+        """Over all rows of each repetition, (repetitions,)."""
+
+    def gradient(self, theta: Array, iteration: int) -> Array:
+        """What update `iteration` goes against, (repetitions, parameters)."""
+
+
+def descend(
+    problem: Problem, start: Array, settings: Training, *, updates: int, every: int = 1, record: Sequence[int] = ()
+) -> Runs:
+    """theta <- theta - lr * v in every repetition, v the gradient, or the sum of all gradients where none is zeroed.
+
+    Args:
+        problem: losses and gradients.
+        start: (repetitions, parameters).
+        settings: lr, zero_grad and stop_below.
+        updates: how many to make, at most.
+        every: iterations from one observation to the next; those look at the stop and at divergence.
+        record: iterations whose states to keep.
+    """
+    runs = Runs(start, limit=updates, stop_below=settings.stop_below, record=record)
+    theta, v, wanted = start, np.zeros_like(start), set(record)
+    with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
+        for iteration in range(updates + 1):
+            is_due = iteration % every == 0
+            if is_due or iteration == updates or runs.is_ending:
+                going = runs.observe(iteration, theta, problem.loss(theta), compare=is_due)
+                if not going.all():
+                    theta, v, problem = theta[going], v[going], problem[going]
+                    if not len(theta):
+                        break
+            elif iteration in wanted:
+                runs.record(iteration, theta, problem.loss(theta))
+            gradient = problem.gradient(theta, iteration)
+            v = gradient if settings.zero_grad else v + gradient
+            theta = theta - settings.lr * v
+    return runs
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+def write_runs(experiment: str, runs: Runs, more: Columns) -> None:
+    """reports/replicates/<experiment>.csv: a row a repetition."""
+    names = parameter_names(runs.theta.shape[1] - 1)
+    columns = {
+        **dict(zip(names, runs.theta.T.tolist(), strict=True)),
+        "loss": runs.loss.tolist(),
+        "iterations": runs.iterations.tolist(),
+        "stopped": runs.stopped.tolist(),
+        **more,
+    }
+    write_csv(columns, REPLICATES / f"{experiment}.csv")
+
+
+def losses_at(iterations: Sequence[int], runs: Runs) -> Columns:
+    """The recorded losses as columns `loss_<iteration>`."""
+    return {f"loss_{k}": losses.tolist() for k, losses in zip(iterations, runs.loss_at, strict=True)}

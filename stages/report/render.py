@@ -1,0 +1,125 @@
+"""Two views of one content, Markdown and HTML: filters, formulas and pictures for the templates."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from latex2mathml.converter import convert as to_mathml
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markupsafe import Markup
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+HERE = Path(__file__).parent
+ANSWERS = {template.name.split(".")[0] for template in (HERE / "templates/answers").iterdir()}
+
+Section = dict[str, Any]  # what evaluate found of an experiment, and its name, title, course and figures
+
+
+def render(sections: list[Section], checks: dict[str, int]) -> tuple[str, str]:
+    """The report as Markdown and as HTML.
+
+    Args:
+        sections: one an experiment.
+        checks: how many held, failed and do not apply.
+    """
+    plain = environment(html=False)
+    views = []
+    for s in sections:
+        prose = plain.get_template(f"prose/{s['experiment']}.md.j2").render(s).strip()
+        answer = plain.get_template(f"answers/{s['experiment']}.md.j2").render(s).strip() if "answer" in s else None
+        views.append({**s, "prose": prose, "answer_prose": answer})
+    markdown = plain.get_template("report.md.j2").render(sections=views, checks=checks)
+    html = environment(html=True).get_template("report.html.j2").render(sections=views, checks=checks)
+    return markdown, html
+
+
+def environment(*, html: bool) -> Environment:
+    """The templates' environment; names that a template misspells are errors."""
+    env = Environment(
+        loader=FileSystemLoader([HERE / "templates", HERE / "page"]),
+        autoescape=html,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    env.filters |= {
+        "number": number,
+        "percentile": percentile,
+        "setting": setting,
+        "md": escape_markdown,
+        "anchor": anchor,
+        "markdown": markdown_to_html,
+    }
+    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of}
+    return env
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """A number for a reader: six significant digits; nothing for None."""
+    return "" if value is None else f"{value:.6g}"
+
+
+def percentile(quantity: dict[str, Any]) -> str:
+    """Where a quantity lies among the repetitions: one number, or two where rounding or ties leave a choice."""
+    if "percentile_low" not in quantity:
+        return ""
+    low, high = f"{quantity['percentile_low']:.1f}", f"{quantity['percentile_high']:.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def setting(value: object) -> str:
+    """A setting as params.yaml spells it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table's cell."""
+    return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", text)
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def markdown_to_html(text: str) -> Markup:
+    """The prose as HTML, its formulas as MathML; raw HTML in it is escaped."""
+    return Markup(_markdown_with_formulas().render(text))  # noqa: S704 the renderer escapes what it does not make
+
+
+def _markdown_with_formulas() -> MarkdownIt:
+    """Markdown as GitHub reads it: $...$ is a formula in a line, a fence named math a formula of its own."""
+
+    def inline(latex: str, _options: dict[str, Any]) -> str:
+        return to_mathml(latex)
+
+    def fence(_renderer: RendererHTML, tokens: Sequence[Token], index: int, *_: object) -> str:
+        return f'<div class="formula">{to_mathml(tokens[index].content.strip(), display="block")}</div>\n'
+
+    markdown = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=inline)
+    markdown.add_render_rule("fence", fence)
+    return markdown
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+STYLE = re.compile(r"<style>(:root.*?)</style>")  # the colours, which every figure carries for when it stands alone
+
+
+def inline_svg(svg: str, label: str) -> Markup:
+    """An SVG to stand in the page among others: with a name for screen readers, its colours taken from the page."""
+    labelled = svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1)
+    return Markup(STYLE.sub("", labelled, count=1))  # noqa: S704 matplotlib escapes its text
+
+
+def colors_of(svg: str) -> Markup:
+    """The colours of a figure, light and dark, as CSS variables for the page."""
+    return Markup("".join(STYLE.findall(svg)[:1]))  # noqa: S704 as evaluate wrote them

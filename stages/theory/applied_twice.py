@@ -1,0 +1,53 @@
+"""The layer applied twice, y_hat = w (w x + b) + b = w^2 x + (w + 1) b: its two solutions, and descent beside them."""
+
+import math
+
+import numpy as np
+
+from stages.theory.least_squares import Array
+from stages.theory.single_rows import Distribution
+
+
+def solutions(slope: float, intercept: float) -> dict[str, Array]:
+    """Both (w, b) for which a layer applied twice gives the line slope*x + intercept, by the sign of w.
+
+    w*(w*x + b) + b = w^2 x + (w + 1) b, so that w = +-sqrt(slope) and b = intercept / (w + 1). Empty where slope <= 0;
+    without the negative one where w = -1.
+    """
+    if slope <= 0:
+        return {}
+    roots = {"positive": math.sqrt(slope), "negative": -math.sqrt(slope)}
+    return {name: np.array([w, intercept / (w + 1)]) for name, w in roots.items() if w != -1}
+
+
+def gradients(theta: Array, x: Distribution) -> Array:
+    """d y_hat / d(w, b) = (2 w x + b, w + 1) at each point, (points, 2)."""
+    w, b = theta
+    return np.column_stack([2 * w * x.points + b, np.full(len(x.points), w + 1)])
+
+
+def hessian(theta: Array, x: Distribution) -> Array:
+    """2 E[g g'], the Hessian of E[(y_hat - y)^2] where y_hat = y, as at both solutions, (2, 2)."""
+    g = gradients(theta, x)
+    return 2 * x.mean(g[:, :, np.newaxis] * g[:, np.newaxis, :])
+
+
+def loss(w: Array, b: Array, slope: float, intercept: float, x: Distribution) -> Array:
+    """E[(y_hat - y)^2] of the layer applied twice, of the shape of w and b."""
+    rise, offset = w**2 - slope, (w + 1) * b - intercept  # y_hat - y = rise x + offset
+    return rise**2 * x.mean(x.points**2) + 2 * rise * offset * x.mean(x.points) + offset**2
+
+
+def full_batch_path(start: Array, slope: float, intercept: float, x: Distribution, *, lr: float, steps: int) -> Array:
+    """Descent on E[(y_hat - y)^2], the loss over infinitely many rows, (steps + 1, 2)."""
+    # Rounded, since the edge of stability magnifies a last bit that differs between processors.
+    first, second = (round(float(x.mean(x.points**power)), 14) for power in (1, 2))
+    w, b = (round(float(value), 14) for value in start)
+    path = np.empty((steps + 1, 2))
+    for k in range(steps + 1):
+        path[k] = w, b
+        rise, offset = w * w - slope, (w + 1) * b - intercept
+        residual = rise * first + offset  # E[y_hat - y]
+        residual_x = rise * second + offset * first  # E[(y_hat - y) x]
+        w, b = w - lr * 2 * (2 * w * residual_x + b * residual), b - lr * 2 * (w + 1) * residual
+    return path

@@ -1,0 +1,117 @@
+"""A quadratic loss is a bowl: its curvature, the step sizes that it allows, and the whole course of descent in it.
+
+`factor` says how the loss is coded, factor/2 * mean((X theta - y)^2): 2 for the mean of squares, 1 for half of it, so
+that the Hessian is factor * X'X / n.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.theory.least_squares import Array, least_squares, with_ones
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Eigenvalues of a Hessian, smallest first, and what follows from them.
+
+    Descent p <- p - lr*g multiplies the error along an eigenvector by 1 - lr*eigenvalue, so that it needs
+    lr < 2/largest. Where gradients are never zeroed, it is heavy-ball descent with momentum 1, whose errors stay
+    bounded, but are never damped, for lr < 4/largest (Polyak, Some methods of speeding up the convergence of iteration
+    methods, 1964).
+    """
+
+    eigenvalues: Array
+
+    @property
+    def condition(self) -> float:
+        """The ratio of the largest eigenvalue to the smallest."""
+        smallest = float(self.eigenvalues[0])
+        return float(self.eigenvalues[-1]) / smallest if smallest > 0 else math.inf
+
+    @property
+    def stable_lr(self) -> float:
+        """2 / largest eigenvalue: descent converges below it."""
+        return 2 / float(self.eigenvalues[-1])
+
+    @property
+    def accumulating_lr(self) -> float:
+        """4 / largest eigenvalue: descent with accumulating gradients stays bounded below it."""
+        return 4 / float(self.eigenvalues[-1])
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where descent is at the asked iterations: theta (iterations, features + 1) and loss (iterations,).
+
+    Not finite where the course has left the range of floating-point numbers.
+    """
+
+    theta: Array
+    loss: Array
+
+
+class Bowl:
+    """The loss of a line on some data, decomposed once; descent in it is a linear recurrence with a closed form.
+
+    With H the Hessian and e the distance from the least-squares solution, zeroed gradients give
+    e_{k+1} = (I - lr H) e_k, and accumulating ones e_{k+1} = 2 e_k - e_{k-1} - lr H e_k with e_1 = (I - lr H) e_0.
+    Along an eigenvector with eigenvalue h the solutions are
+
+        e_k = (1 - lr h)^k e_0
+        e_k = cos((k + 1/2) phi) / cos(phi / 2) e_0,  cos(phi) = 1 - lr h / 2
+
+    with complex phi, hence growth, for lr h > 4. The loss is loss* + e'He / 2.
+    """
+
+    def __init__(self, features: Array, target: Array, *, factor: float, standardize: bool) -> None:
+        """Decomposes the Hessian.
+
+        Args:
+            features: (rows, features), in the CSV's units.
+            target: (rows,).
+            factor: 2 for the mean of squares, 1 for half of it.
+            standardize: whether the descent is made on features of mean 0 and standard deviation 1.
+        """
+        none, ones = np.zeros(features.shape[1]), np.ones(features.shape[1])
+        self._mean: Array = features.mean(0) if standardize else none
+        self._sd: Array = features.std(0) if standardize else ones
+        scaled = (features - self._mean) / self._sd if standardize else features
+        X = with_ones(scaled)
+        self._factor = factor
+        self._solution = least_squares(scaled, target)
+        self._h, self._V = np.linalg.eigh(factor * X.T @ X / len(X))
+
+    @property
+    def curvature(self) -> Curvature:
+        """In the units of the fit."""
+        return Curvature(self._h)
+
+    def course(self, start: Array, iterations: Array, *, lr: float, accumulate: bool) -> Course | None:
+        """Where full-batch descent is; None where the features are linearly dependent.
+
+        Args:
+            start: (features + 1,), theta at iteration 0, in the CSV's units.
+            iterations: (iterations,), the k to give; any non-negative integers.
+            lr: the learning rate.
+            accumulate: whether gradients add up.
+        """
+        if self._solution is None:
+            return None
+        in_units_of_fit = np.append(start[:-1] * self._sd, start[-1] + start[:-1] @ self._mean)
+        with np.errstate(over="ignore", invalid="ignore"):  # a course that diverges
+            multiplier = _multiplier(np.asarray(iterations)[:, np.newaxis], lr * self._h, accumulate)
+            along = (self._V.T @ (in_units_of_fit - self._solution.theta)) * multiplier  # (iterations, eigenvectors)
+            loss = self._factor / 2 * self._solution.mean_square + (self._h * along**2).sum(axis=1) / 2
+            theta = self._solution.theta + along @ self._V.T
+            weights = theta[:, :-1] / self._sd
+            return Course(np.column_stack([weights, theta[:, -1] - weights @ self._mean]), loss)
+
+
+def _multiplier(k: Array, lr_h: Array, accumulate: bool) -> Array:
+    """What k updates make of an error of 1 along an eigenvector; inf where it has grown beyond the largest float."""
+    if not accumulate:
+        return (1 - lr_h) ** k
+    phi = np.arccos(1 - lr_h / 2 + 0j)
+    return np.nan_to_num((np.cos((k + 0.5) * phi) / np.cos(phi / 2)).real, nan=np.inf)

@@ -1,0 +1,168 @@
+"""What the experiments fit: a line, a line applied twice, a logit; each with its prediction and its exact solution.
+
+Throughout, theta = (w1, ..., wp, b), features are (rows, features) and targets (rows,).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.theory import applied_twice
+from stages.theory.bowl import Bowl
+from stages.theory.least_squares import Array, least_squares
+from stages.theory.logistic import cluster_log_odds, logistic_minimum, logits_of, maximum_likelihood_exists
+
+DrawnLine = tuple[float, float, float]  # (p, q, r): the points with p*x + q*y + r = 0
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The minimum of a loss on some data: its theta, the loss there, and theta's standard errors where known."""
+
+    theta: Array
+    loss: float
+    standard_errors: Array | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a picture of the data shows: the features on its axes, and the means (features,) of all of them.
+
+    Attributes:
+        across: the feature on the horizontal axis.
+        up: the feature on the vertical axis; None where the target is there.
+        means: at which the features that are not shown are held.
+    """
+
+    across: int
+    up: int | None
+    means: Array
+
+    def held(self, weights: Array) -> float:
+        """What the features that are not shown add to w . x, at their means."""
+        return sum(float(weights[j] * self.means[j]) for j in range(len(weights)) if j not in (self.across, self.up))
+
+
+class Model(ABC):
+    """What all models know."""
+
+    @abstractmethod
+    def predict(self, features: Array, theta: Array) -> Array:
+        """y_hat of each row, or for classes the log-odds z of class 1."""
+
+    @abstractmethod
+    def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
+        """The fitted line or boundary in a picture; None where theta gives none."""
+
+    @abstractmethod
+    def exact(self, features: Array, target: Array, near: Array) -> Exact | None:
+        """The minimum of the loss, of several the one at `near`; None where there is no single one."""
+
+    @abstractmethod
+    def truth(self, drawn_from: Mapping[str, Any]) -> Array | None:
+        """The theta that drawn data come from, by the settings of their drawing; None where it is not known."""
+
+    def bowl(self, features: Array, target: Array, *, standardize: bool) -> Bowl | None:
+        """The loss where it is quadratic in theta."""
+        return None
+
+    def is_separable(self, features: Array, target: Array) -> bool | None:
+        """Whether a line separates the classes, so that the likelihood has no maximum; None without classes."""
+        return None
+
+
+@dataclass(frozen=True)
+class Line(Model):
+    """y_hat = w . x + b, loss factor/2 * mean((y_hat - y)^2): 2 for the mean of squares, 1 for half of it."""
+
+    factor: float
+
+    def predict(self, features: Array, theta: Array) -> Array:
+        return features @ theta[:-1] + theta[-1]
+
+    def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
+        return float(theta[shown.across]), -1.0, float(theta[-1]) + shown.held(theta[:-1])
+
+    def exact(self, features: Array, target: Array, near: Array) -> Exact | None:
+        found = least_squares(features, target)
+        return None if found is None else Exact(found.theta, self.factor / 2 * found.mean_square, found.standard_errors)
+
+    def truth(self, drawn_from: Mapping[str, Any]) -> Array | None:
+        return np.array([*drawn_from["weights"], drawn_from["bias"]])
+
+    def bowl(self, features: Array, target: Array, *, standardize: bool) -> Bowl | None:
+        return Bowl(features, target, factor=self.factor, standardize=standardize)
+
+
+@dataclass(frozen=True)
+class LineAppliedTwice(Model):
+    """y_hat = w (w x + b) + b, loss mean((y_hat - y)^2): a line of slope w^2 and intercept (w + 1) b."""
+
+    def predict(self, features: Array, theta: Array) -> Array:
+        w, b = theta
+        return w * (w * features[:, 0] + b) + b
+
+    def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
+        w, b = theta.tolist()
+        return w * w, -1.0, (w + 1) * b
+
+    def exact(self, features: Array, target: Array, near: Array) -> Exact | None:
+        found = least_squares(features, target)
+        if found is None:
+            return None
+        theta = applied_twice.solutions(*found.theta.tolist()).get("positive" if near[0] > 0 else "negative")
+        return None if theta is None else Exact(theta, found.mean_square, None)
+
+    def truth(self, drawn_from: Mapping[str, Any]) -> Array | None:
+        return applied_twice.solutions(drawn_from["weights"][0], drawn_from["bias"]).get("positive")
+
+
+@dataclass(frozen=True)
+class Logit(Model):
+    """P(class 1) = sigmoid(z).
+
+    Attributes:
+        loss: `mse`, mean((P - label)^2), or `bce`, the binary cross-entropy.
+        form: `slope-intercept`, z = w*x + b - y, or `general`, z = w . x + b.
+    """
+
+    loss: str
+    form: str
+
+    def predict(self, features: Array, theta: Array) -> Array:
+        Z, offset = logits_of(features, self.form)
+        return Z @ theta + offset
+
+    def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
+        if self.form == "slope-intercept":
+            return float(theta[0]), -1.0, float(theta[1])
+        weights = theta[:-1]
+        line = float(weights[shown.across]), 0.0 if shown.up is None else float(weights[shown.up])
+        return (*line, float(theta[-1]) + shown.held(weights)) if any(line) else None
+
+    def exact(self, features: Array, target: Array, near: Array) -> Exact | None:
+        found = logistic_minimum(features, target, loss=self.loss, form=self.form, near=near)
+        return None if found is None else Exact(found.theta, found.loss, found.standard_errors)
+
+    def truth(self, drawn_from: Mapping[str, Any]) -> Array | None:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            w, b = cluster_log_odds(drawn_from["centers"], drawn_from["std"])
+            theta = np.append(w, b) if self.form == "general" else np.array([-w[0] / w[1], -b / w[1]])
+        return theta + 0.0 if np.isfinite(theta).all() else None  # an upright boundary has no slope; -0.0 becomes 0.0
+
+    def is_separable(self, features: Array, target: Array) -> bool | None:
+        return not maximum_likelihood_exists(features, target, form=self.form)
+
+
+def model_named(name: str, factor: float | None, settings: Mapping[str, Any]) -> Model:
+    """The model that the registry of experiments names, as the settings of the fit shape it."""
+    if name == "logit":
+        return Logit(settings["loss"], settings["form"])
+    if name == "line applied twice":
+        return LineAppliedTwice()
+    assert name == "line"
+    assert factor is not None
+    return Line(factor)

@@ -1,0 +1,100 @@
+"""Descent on one row a step, its feature drawn anew every time: its mean-square error, and the step sizes it allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from stages.theory.bowl import Curvature
+from stages.theory.least_squares import Array, with_ones
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution of x as a few points with weights that add up to 1: Gauss quadrature.
+
+    With 8 points the mean of every polynomial of degree 15 or less is exact; the moments used here have degree 4 or
+    less.
+    """
+
+    points: Array
+    weights: Array
+
+    def mean(self, values: Array) -> Array:
+        """E[f(x)] from the values f(points); the points run along the first axis."""
+        weights = self.weights.reshape(-1, *[1] * (values.ndim - 1))
+        return (weights * values).sum(axis=0)  # no BLAS, whose order of summation depends on the processor
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """x uniform on [low, high): Gauss-Legendre quadrature."""
+    points, weights = np.polynomial.legendre.leggauss(8)
+    return Distribution(low + (high - low) * (points + 1) / 2, weights / 2)
+
+
+def normal(mean: float, sd: float) -> Distribution:
+    """x normal: Gauss-Hermite quadrature."""
+    points, weights = np.polynomial.hermite_e.hermegauss(8)
+    return Distribution(mean + sd * points, weights / weights.sum())
+
+
+def second_moment_operator(gradients: Array, x: Distribution, lr: float) -> Array:
+    """A, (4, 4), with vec(E[e_{k+1} e_{k+1}']) = A vec(E[e_k e_k']) for e_{k+1} = (I - 2 lr g g') e_k, x drawn anew.
+
+    A = E[B (x) B], B = I - 2 lr g g'. Exact where the model is linear in theta (g = (x, 1)); elsewhere its
+    linearisation (Feuer and Weinstein, Convergence analysis of LMS filters with uncorrelated Gaussian data, 1985).
+
+    Args:
+        gradients: (points, 2), g = d y_hat / d theta at each point of x.
+        x: the distribution of x.
+        lr: the learning rate.
+    """
+    B = np.eye(2) - 2 * lr * gradients[:, :, np.newaxis] * gradients[:, np.newaxis, :]
+    return x.mean(np.einsum("nij,nkl->nikjl", B, B).reshape(-1, 4, 4))
+
+
+def mean_square_growth(gradients: Array, x: Distribution, lr: float) -> float:
+    """The factor by which E|e|^2 grows in the long run, a step: the spectral radius of the second-moment operator."""
+    return float(np.abs(np.linalg.eigvals(second_moment_operator(gradients, x, lr))).max())
+
+
+def mean_square_stable_lr(gradients: Array, x: Distribution) -> float:
+    """The lr above which E|e|^2 grows. It lies below 2/lambda_max of the mean Hessian 2 E[g g']."""
+    hessian = 2 * x.mean(gradients[:, :, np.newaxis] * gradients[:, np.newaxis, :])
+    largest = Curvature(np.linalg.eigvalsh(hessian)).stable_lr
+    return float(brentq(lambda lr: mean_square_growth(gradients, x, lr) - 1, 1e-3 * largest, largest, xtol=1e-15))
+
+
+def line_gradients(x: Distribution) -> Array:
+    """d(w x + b) / d(w, b) = (x, 1) at each point, (points, 2)."""
+    return with_ones(x.points[:, np.newaxis])
+
+
+def expected_error(x: Distribution, *, lr: float, steps: Sequence[int], noise: float) -> tuple[Array, Array]:
+    """E|theta_k - theta*|^2 of single-row descent on (y_hat - y)^2 for a line, linear in the products of its start.
+
+    With y = theta* . (x, 1) + noise the error obeys e_{k+1} = B e_k + 2 lr noise_k (x, 1), so that its second moment M
+    obeys vec(M) <- A vec(M) + 4 lr^2 noise^2 vec(E[(x, 1)(x, 1)']).
+
+    Args:
+        x: the distribution of x.
+        lr: the learning rate.
+        steps: the k to give, ascending.
+        noise: standard deviation of the noise.
+
+    Returns:
+        T (steps, 4) and added (steps,): E|e_k|^2 = T vec(e_0 e_0') + added.
+    """
+    g = line_gradients(x)
+    A = second_moment_operator(g, x, lr)
+    source = 4 * lr**2 * noise**2 * x.mean(g[:, :, np.newaxis] * g[:, np.newaxis, :]).ravel()
+    trace, noise_so_far = np.eye(2).ravel(), 0.0
+    wanted, traces, added = set(steps), [], []
+    for k in range(max(steps) + 1):
+        if k in wanted:
+            traces.append(trace)
+            added.append(noise_so_far)
+        noise_so_far += float((trace * source).sum())
+        trace = (trace[:, np.newaxis] * A).sum(axis=0)
+    return np.array(traces), np.array(added)

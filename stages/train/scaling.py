@@ -1,0 +1,62 @@
+"""Standardises features for a fit and maps what was fitted back to the CSV's units."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stages.common.errors import UserError
+from stages.common.tables import LARGEST
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """x' = (x - mean) / sd, feature by feature; mean 0 and sd 1 leave the features as they are.
+
+    Attributes:
+        mean: (features,), in the CSV's units.
+        sd: (features,), population standard deviation, in the CSV's units.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    @classmethod
+    def none(cls, features: Tensor) -> Self:
+        """Leaves features (rows x features) in the CSV's units."""
+        return cls(torch.zeros_like(features[0]), torch.ones_like(features[0]))
+
+    @classmethod
+    def standard(cls, features: Tensor) -> Self:
+        """Scales each column of features (rows x features) to mean 0 and standard deviation 1.
+
+        Raises:
+            UserError: where a column is constant, or so large or small that its spread can't be computed.
+        """
+        mean = features.mean(dim=0)
+        sd = features.std(dim=0, correction=0)
+        for column, values in enumerate(features.T, start=1):
+            spread = sd[column - 1]
+            if values.min() == values.max() or not 1 / LARGEST <= spread <= LARGEST:
+                raise UserError(
+                    f"standardize: feature {column} of the CSV can't be scaled: expected values that differ, a finite"
+                    f" standard deviation, found {values.min():g} to {values.max():g}; remove the column, or set"
+                    " standardize: false"
+                )
+        return cls(mean, sd)
+
+    @classmethod
+    def of(cls, features: Tensor, *, standardize: bool) -> Self:
+        """The scaling that the setting `standardize` asks for."""
+        return cls.standard(features) if standardize else cls.none(features)
+
+    def apply(self, features: Tensor) -> Tensor:
+        """The scaled features, (rows x features)."""
+        return (features - self.mean) / self.sd
+
+    def in_csv_units(self, w: Tensor, b: Tensor) -> list[float]:
+        """w_j = w'_j / sd_j, then b = b' - sum_j w'_j mean_j / sd_j, of float64 w' and b'."""
+        weights = w.flatten() / self.sd
+        bias = b.flatten() - (weights * self.mean).sum()
+        return [*weights.tolist(), bias.item()]
