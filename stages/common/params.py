@@ -3,6 +3,7 @@
 import re
 from collections.abc import Hashable
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def load_group(name: str, model: type[G]) -> G:
 def _read() -> Any:
     """All of params.yaml as DVC reads it: YAML 1.2 by the same parser, where 010 is ten, and no key stands twice."""
     try:
-        tree = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+        tree = _parsed(PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{PARAMS}: not found in {Path.cwd()}; run from the project's top folder") from None
     except (OSError, ValueError, LookupError, RecursionError, YAMLError) as error:
@@ -57,6 +58,11 @@ def _read() -> Any:
     if tree is None:
         raise UserError(f"{PARAMS}: is empty; expected the groups {', '.join(Params.model_fields)}")
     return tree
+
+
+@lru_cache(maxsize=1)  # a stage reads several groups of one file
+def _parsed(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _validated(tree: Any, model: type[G], where: tuple[str, ...]) -> G:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import chdtr
+import scipy
 
 from stages.evaluate.answers.nn import against_theory
 from stages.evaluate.evidence import Evidence
@@ -172,7 +172,7 @@ def printed_rows_check(e: Evidence) -> Check | None:
     residuals = rows[:, -1] - rows[:, :-1] @ np.array(data["weights"], dtype=float) - data["bias"]
     rounding = 1e-4**2 / 12  # variance of a number printed with 4 decimals
     variance = data["noise"] ** 2 + rounding * (1 + float(np.sum(np.square(data["weights"]))))
-    percentile = 100 * float(chdtr(len(rows), np.sum(residuals**2) / variance))
+    percentile = 100 * float(scipy.special.chdtr(len(rows), np.sum(residuals**2) / variance))
     largest = float(np.abs(residuals).max()) / np.sqrt(variance)
     return judged(
         "printed_rows",

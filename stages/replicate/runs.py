@@ -167,11 +167,13 @@ class Runs:
         self._stop_below = -np.inf if stop_below is None else stop_below
         self._place = {iteration: place for place, iteration in enumerate(record)}
         self._running = np.arange(repetitions)
+        self._has_met = np.zeros(repetitions, dtype=bool)  # of the running: wait for the state after their last update
+        self._newest = 0, self.theta, self.loss  # of the running: iteration and what was observed there
 
     def record(self, iteration: int, theta: Array, loss: Array) -> None:
         """Keeps the state of those still running, (running, parameters) and (running,), where it is asked for."""
         if iteration in self._place:
-            finite = _is_finite(theta, loss)
+            finite = np.isfinite(loss)
             self.theta_at[self._place[iteration], self._running[finite]] = theta[finite]
             self.loss_at[self._place[iteration], self._running[finite]] = loss[finite]
 
@@ -181,30 +183,37 @@ class Runs:
         Args:
             iteration: updates made so far.
             theta: (running, parameters).
-            loss: (running,), over the whole data set.
+            loss: (running,), over the whole data set; finite only where theta is.
             compare: whether the loss is compared with `stop_below`.
 
         Returns:
             Which of them go on, (running,).
         """
         self.record(iteration, theta, loss)
-        finite = _is_finite(theta, loss)
-        seen = self._running[finite]
-        self.theta[seen], self.loss[seen], self.iterations[seen] = theta[finite], loss[finite], iteration
-        self.stopped[self._running[~finite]] = "diverged"
-        self.stop_loss[self._running[~finite]] = np.nan
-        going = finite & (self.stopped[self._running] == "iterations") & (iteration < self._limit)
-        self._running = self._running[going]
-        if compare:
-            met = loss[going] < self._stop_below
-            self.stopped[self._running[met]] = "loss"
-            self.stop_loss[self._running[met]] = loss[going][met]
+        finite = np.isfinite(loss)
+        going = finite & ~self._has_met if iteration < self._limit else np.zeros_like(finite)
+        if not going.all():
+            self._end(~going, finite, iteration, theta, loss)
+            self._running, theta, loss = self._running[going], theta[going], loss[going]
+        self._newest = iteration, theta, loss
+        self._has_met = (loss < self._stop_below) & compare
+        self.stop_loss[self._running[self._has_met]] = loss[self._has_met]
         return going
+
+    def _end(self, ending: Array, finite: Array, iteration: int, theta: Array, loss: Array) -> None:
+        """Writes down how runs end: at this state, or where it is not finite at the one observed before."""
+        before, theta_before, loss_before = self._newest
+        runs = self._running[ending]
+        self.theta[runs] = np.where(finite[:, np.newaxis], theta, theta_before)[ending]
+        self.loss[runs] = np.where(finite, loss, loss_before)[ending]
+        self.iterations[runs] = np.where(finite, iteration, before)[ending]
+        self.stopped[runs] = np.select([~finite, self._has_met], ["diverged", "loss"], "iterations")[ending]
+        self.stop_loss[self._running[~finite]] = np.nan
 
     @property
     def is_ending(self) -> bool:
         """Whether a run has met `stop_below` and waits for the observation after its last update."""
-        return bool(np.any(self.stopped[self._running] == "loss"))
+        return bool(self._has_met.any())
 
     def in_units(self, in_csv_units: Callable[[Array], Array]) -> Self:
         """The same runs with theta in the CSV's units."""
@@ -220,10 +229,6 @@ class Runs:
         for name in ("theta_at", "loss_at"):
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts], axis=1))
         return whole
-
-
-def _is_finite(theta: Array, loss: Array) -> Array:
-    return np.isfinite(loss) & np.isfinite(theta).all(axis=1)
 
 
 class Problem(Protocol):

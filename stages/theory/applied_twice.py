@@ -38,16 +38,25 @@ def loss(w: Array, b: Array, slope: float, intercept: float, x: Distribution) ->
     return rise**2 * x.mean(x.points**2) + 2 * rise * offset * x.mean(x.points) + offset**2
 
 
-def full_batch_path(start: Array, slope: float, intercept: float, x: Distribution, *, lr: float, steps: int) -> Array:
-    """Descent on E[(y_hat - y)^2], the loss over infinitely many rows, (steps + 1, 2)."""
+def full_batch_path(
+    start: Array, slope: float, intercept: float, x: Distribution, *, lr: float, iterations: Array
+) -> Array:
+    """Descent on E[(y_hat - y)^2], the loss over infinitely many rows, at the asked iterations, ascending, (asked, 2).
+
+    With q = (w + 1) b the mean residual is r = w^2 E[x] + q - (slope E[x] + intercept), its mean with x likewise r_x,
+    and the gradient 2 (2 w r_x + b r) by w and 2 (w + 1) r by b.
+    """
     # Rounded, since the edge of stability magnifies a last bit that differs between processors.
     first, second = (round(float(x.mean(x.points**power)), 14) for power in (1, 2))
     w, b = (round(float(value), 14) for value in start)
-    path = np.empty((steps + 1, 2))
-    for k in range(steps + 1):
-        path[k] = w, b
-        rise, offset = w * w - slope, (w + 1) * b - intercept
-        residual = rise * first + offset  # E[y_hat - y]
-        residual_x = rise * second + offset * first  # E[(y_hat - y) x]
-        w, b = w - lr * 2 * (2 * w * residual_x + b * residual), b - lr * 2 * (w + 1) * residual
+    constant, constant_x = slope * first + intercept, slope * second + intercept * first
+    twice_lr, four_lr = 2 * lr, 4 * lr
+    path = np.empty((len(iterations), 2))
+    for place, steps in enumerate(np.diff(iterations, prepend=0).tolist()):
+        for _ in range(steps):
+            v, square = w + 1, w * w
+            q = v * b
+            step = twice_lr * (first * square + q - constant)
+            w, b = w - four_lr * w * (second * square + first * q - constant_x) - b * step, b - v * step
+        path[place] = w, b
     return path

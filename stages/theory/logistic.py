@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog, minimize
-from scipy.special import expit
+import scipy  # loads its parts where they are used, which takes a third of a second
 
 from stages.theory.least_squares import Array, with_ones
 
@@ -64,7 +63,9 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
     def second(theta: Array) -> Array:
         return (Z.T * _losses(Z @ theta + offset, label, loss)[2]) @ Z / len(Z)
 
-    found = minimize(value, near * scale, jac=gradient, hess=second, method="trust-exact", options={"gtol": 1e-12})
+    found = scipy.optimize.minimize(
+        value, near * scale, jac=gradient, hess=second, method="trust-exact", options={"gtol": 1e-12}
+    )
     H = second(found.x)
     flat = np.linalg.eigvalsh(H)[0] < 1e-9
     if flat or np.abs(gradient(found.x)).max() > 1e-9 or not maximum_likelihood_exists(features, label, form=form):
@@ -75,7 +76,7 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
 
 def _losses(z: Array, label: Array, loss: str) -> tuple[Array, Array, Array]:
     """Each row's loss, and its first and second derivative by z."""
-    p = expit(z)
+    p = scipy.special.expit(z)
     slope = p * (1 - p)
     if loss == "bce":
         return np.logaddexp(0, z) - label * z, p - label, slope
@@ -94,7 +95,9 @@ def maximum_likelihood_exists(features: Array, label: Array, *, form: str) -> bo
     largest = np.abs(Z).max(axis=0)
     Z = Z[:, largest > 0] / largest[largest > 0]
     signed = np.where(label == 1, 1.0, -1.0)[:, np.newaxis] * Z
-    found = linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(Z)), bounds=(-1, 1), method="highs")
+    found = scipy.optimize.linprog(
+        -signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(Z)), bounds=(-1, 1), method="highs"
+    )
     return bool(-found.fun < 1e-7)
 
 

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
-from stages.theory.bowl import Curvature
 from stages.theory.least_squares import Array, with_ones
 
 
@@ -51,7 +49,7 @@ def second_moment_operator(gradients: Array, x: Distribution, lr: float) -> Arra
         lr: the learning rate.
     """
     B = np.eye(2) - 2 * lr * gradients[:, :, np.newaxis] * gradients[:, np.newaxis, :]
-    return x.mean(np.einsum("nij,nkl->nikjl", B, B).reshape(-1, 4, 4))
+    return x.mean(_kronecker(B, B))
 
 
 def mean_square_growth(gradients: Array, x: Distribution, lr: float) -> float:
@@ -60,10 +58,21 @@ def mean_square_growth(gradients: Array, x: Distribution, lr: float) -> float:
 
 
 def mean_square_stable_lr(gradients: Array, x: Distribution) -> float:
-    """The lr above which E|e|^2 grows. It lies below 2/lambda_max of the mean Hessian 2 E[g g']."""
-    hessian = 2 * x.mean(gradients[:, :, np.newaxis] * gradients[:, np.newaxis, :])
-    largest = Curvature(np.linalg.eigvalsh(hessian)).stable_lr
-    return float(brentq(lambda lr: mean_square_growth(gradients, x, lr) - 1, 1e-3 * largest, largest, xtol=1e-15))
+    """The lr above which E|e|^2 grows. It lies below 2/lambda_max of the mean Hessian 2 E[g g'].
+
+    There an eigenvalue of A reaches 1. With P = g g' it is A = I - 2 lr K + 4 lr^2 L, K = E[P (x) I + I (x) P],
+    L = E[P (x) P], so that K v = 2 lr L v: the smallest lr is half the inverse of the largest eigenvalue of K^-1 L.
+    """
+    P = gradients[:, :, np.newaxis] * gradients[:, np.newaxis, :]
+    identity = np.broadcast_to(np.eye(2), P.shape)
+    K = x.mean(_kronecker(P, identity) + _kronecker(identity, P))
+    L = x.mean(_kronecker(P, P))
+    return float(0.5 / np.linalg.eigvals(np.linalg.solve(K, L)).real.max())
+
+
+def _kronecker(A: Array, B: Array) -> Array:
+    """A (x) B of each point, (points, 4, 4)."""
+    return np.einsum("nij,nkl->nikjl", A, B).reshape(-1, 4, 4)
 
 
 def line_gradients(x: Distribution) -> Array:

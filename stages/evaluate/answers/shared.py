@@ -16,6 +16,7 @@ from stages.theory.bowl import Curvature
 STABLE_LR_SHARE = 0.965  # of the largest stable lr: the descent that holds at the negative solution
 NUDGE = 1e-3  # how far from the negative solution that descent starts, along w
 STEPS = 2_000_000  # enough to come to rest at the edge of stability
+WATCHED = np.unique([*np.geomspace(1, STEPS, 400).round().astype(int), *range(STEPS - 999, STEPS + 1)])
 WAYS_ENDED = {"positive": (BLUE, "o"), "valley": (ORANGE, "^"), "runaway": (RED, "s"), "diverged": (INK, "x")}
 
 
@@ -33,7 +34,8 @@ def answer(e: Evidence) -> Answer | None:
     stable = STABLE_LR_SHARE * full_batch
     start = negative + np.array([NUDGE, 0.0])
     paths = {
-        rate: applied_twice.full_batch_path(start, slope, intercept, x, lr=rate, steps=STEPS) for rate in (stable, lr)
+        rate: applied_twice.full_batch_path(start, slope, intercept, x, lr=rate, iterations=WATCHED)
+        for rate in (stable, lr)
     }
     held, end = (paths[rate][-1000:].mean(axis=0) for rate in (stable, lr))
     ended = ended_where(e.repetitions)
@@ -157,9 +159,9 @@ def distance_figure(distances: dict[str, Array]) -> Figure:
     axes = figure.subplots()
     axes.set_xscale("log")
     use_log_scale(axes, np.concatenate(list(distances.values())))
+    drawn = np.isin(WATCHED, np.geomspace(1, STEPS, 400).round().astype(int))
     for (name, distance), color, style in zip(distances.items(), (BLUE, RED), ("-", "--"), strict=True):
-        at = np.unique(np.geomspace(1, len(distance) - 1, 400).round().astype(int))
-        axes.plot(at, distance[at], color=color, linestyle=style, linewidth=1.4, label=name)
+        axes.plot(WATCHED[drawn], distance[drawn], color=color, linestyle=style, linewidth=1.4, label=name)
     axes.set(xlabel="iteration", ylabel="distance from the solution")
     add_legend(figure, axes)
     return figure
