@@ -5,23 +5,26 @@
 # make test-all    runs the slow ones as well, which takes an hour or so
 # make lint        formatting, lint, types
 # make format      puts the formatting right
-# make sweep       runs manual with several learning rates and seeds in DVC's queue, draws the final losses in sweep/
+# make reset       brings params.yaml, dvc.lock, data and reports/ back to the last commit; your own CSVs stay
+# make bench       times the pipeline in turn with the bare programs, writes docs/benchmarks.md; ten minutes, alone
+# make sweep       runs manual with several learning rates and seeds, draws the final losses in sweep/
 # make newest      installs the newest releases of all dependencies, whatever is pinned; make clean goes back
 # make clean       removes the environment, caches and data; what is committed stays
-# make schema      writes params.schema.json from the schema in stages/common/params.py
-# make graph       writes dvc.yaml's graph into README.md
+# make schema      writes params.schema.json from the schema in stages/common/schema.py
 # make pin         pins the newest versions that pyproject.toml allows in requirements.txt
 # PYTHON=python3.12 make ...   uses another Python, 3.11 or newer
+# PIP_EXTRA_INDEX_URL=ADDRESS make ...   takes PyTorch's CPU build, on Linux a tenth in size; the address is that in the
+#                  command which PyTorch's page "Get started" shows for CPU. A torch of the right version is left as it is.
 
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 # dvc.yaml's commands find `python` on PATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce verify test test-all lint format schema graph pin newest sweep clean
+.PHONY: reproduce verify test test-all lint format schema pin newest reset bench sweep clean
 
 reproduce: .venv/ready
-	@$(RUN) dvc repro --force
+	@$(RUN) tools.reproduce
 	@echo
 	@$(RUN) dvc metrics show reports/metrics
 	@echo
@@ -37,17 +40,9 @@ test: .venv/ready
 # By way of .tmp/, so that a failure leaves the old file.
 schema: .venv/ready
 	@mkdir -p .tmp
-	@.venv/bin/python -c 'import json; from stages.common.params import Params; \
+	@.venv/bin/python -c 'import json; from stages.common.schema import Params; \
 		print(json.dumps(Params.model_json_schema(), indent=2))' > .tmp/schema
 	@mv .tmp/schema params.schema.json
-
-graph: .venv/ready
-	@mkdir -p .tmp
-	@$(RUN) dvc dag --mermaid > .tmp/graph
-	@.venv/bin/python -c 'import re; from pathlib import Path; \
-		graph = Path(".tmp/graph").read_text("utf-8").rstrip().expandtabs(4); readme = Path("README.md"); \
-		readme.write_text(re.sub(r"(?s)(?<=```mermaid\n).*?(?=\n```)", graph, readme.read_text("utf-8")), "utf-8")'
-	@rm .tmp/graph
 
 test-all: .venv/ready
 	@$(RUN) pytest -m "slow or not slow"
@@ -86,10 +81,24 @@ newest:
 	@$(RUN) pip install --quiet --upgrade --upgrade-strategy eager --requirement .tmp/newest.txt
 	@touch .venv/ready
 
+# The index first: an experiment that was killed leaves its params.yaml and DVC's repro.dat staged. DVC last: it needs a
+# whole dvc.lock. Data that its cache lacks, as in a fresh clone, are drawn by the next run.
+reset:
+	@git reset --quiet -- params.yaml dvc.lock .params.ok reports .dvc/tmp
+	@git restore -- params.yaml dvc.lock .params.ok reports
+	@git clean -dfqx -- reports
+	@rm -f data/.*.tmp
+	@! test -x .venv/bin/dvc || $(RUN) dvc checkout --quiet --force --allow-missing
+	@echo "Back at the last commit: params.yaml, dvc.lock, .params.ok, reports/ and the data that DVC's cache holds."
+
+bench: .venv/ready
+	@$(RUN) benchmarks
+
 # make sweep LR=0.1,0.2 SEED=5 sweeps other values
 LR := 0.003,0.01,0.03,0.1,0.5,0.78,0.8,0.9
 SEED := 1,2
 sweep: .venv/ready
+	@$(RUN) dvc repro --quiet generate-data@line
 	@$(RUN) tools.sweep --lr $(LR) --seed $(SEED)
 
 clean:

