@@ -5,6 +5,7 @@ together. theta is (repetitions, parameters): the weights, then b. NumPy only; t
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -13,6 +14,7 @@ import numpy as np
 
 from stages.common.experiments import EXPERIMENTS, parameter_names
 from stages.common.files import DATA, REPLICATES, Columns, write_csv
+from stages.common.progress import progress
 from stages.common.schema import DataSet, LinearData, Replicate, Training, Uniform
 from stages.common.tables import Table
 
@@ -38,8 +40,9 @@ def chunks(
     stream = EXPERIMENTS[experiment].stream
     rows = drawn if own is None else len(own.target)
     chunk = max(1, min(CHUNK, CHUNK_CELLS // rows))
-    for number, first in enumerate(range(0, settings.count, chunk)):
-        yield min(chunk, settings.count - first), np.random.default_rng([settings.seed, stream, number])
+    for number in progress(math.ceil(settings.count / chunk), "chunk"):
+        size = min(chunk, settings.count - number * chunk)
+        yield size, np.random.default_rng([settings.seed, stream, number])
 
 
 # --- fresh data ------------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ def descend(
     runs = Runs(start, limit=updates, stop_below=settings.stop_below, record=record)
     theta, v, wanted = start, np.zeros_like(start), set(record)
     with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
-        for iteration in range(updates + 1):
+        for iteration in progress(updates + 1, "update"):
             is_due = iteration % every == 0
             if is_due or iteration == updates or runs.is_ending:
                 going = runs.observe(iteration, theta, problem.loss(theta), compare=is_due)

@@ -20,19 +20,18 @@ VERDICTS = ("held", "failed", "not applicable")
 def section(name: str) -> Section:
     """What is known of an experiment: what evaluate found, its course and its figures."""
     found = read_json(EVALUATION / f"{name}.json")
+    course = read_csv(EVALUATION / f"{name}.csv", first_column="iteration")
     try:
-        svgs = {figure: (FIGURES / name / f"{figure}.svg").read_text(encoding="utf-8") for figure in found["figure"]}
+        return {
+            "experiment": name,
+            "title": EXPERIMENTS[name].title,
+            "differs": any(setting["differs"] for setting in found["settings"].values()),
+            **found,
+            "svg": {figure: (FIGURES / name / f"{figure}.svg").read_text("utf-8") for figure in found["figure"]},
+            "page": page_data(found, course),
+        }
     except (FileNotFoundError, KeyError, TypeError) as error:
         raise UserError(f"{EVALUATION / name}.json: {DAMAGED} ({error!r})") from None
-    course = read_csv(EVALUATION / f"{name}.csv", first_column="iteration")
-    return {
-        "experiment": name,
-        "title": EXPERIMENTS[name].title,
-        "differs": any(setting["differs"] for setting in found["settings"].values()),
-        **found,
-        "svg": svgs,
-        "page": page_data(found, course),
-    }
 
 
 def page_data(found: dict[str, Any], course: dict[str, list[float]]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from stages.common.errors import run_stage
 from stages.common.files import DATA
 from stages.common.params import load_group
+from stages.common.progress import progress
 from stages.common.schema import LogisticTraining
 from stages.common.tables import read_clusters
-from stages.train.recorder import Fit, Recorder, progress, write_fit
+from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
 from stages.train.start import as_tensors, use_one_deterministic_thread
 
@@ -54,7 +55,7 @@ def fit(features: Tensor, label: Tensor, settings: LogisticTraining) -> Fit:
         return mse_loss(torch.sigmoid(z), y)
 
     recorder = Recorder(loss_of, label, scaling, settings.stop_below, settings.log_every)
-    for iteration in progress(settings.iterations):
+    for iteration in progress(settings.iterations, "update"):
         loss = loss_of(w, b)
         if not recorder.observe(iteration, w, b, loss):
             break
@@ -71,9 +72,8 @@ def fit(features: Tensor, label: Tensor, settings: LogisticTraining) -> Fit:
 
 def accuracy(found: Fit, features: Tensor, label: Tensor, form: str) -> float:
     """The share of rows on the right side of the fitted boundary; class 1 is where P > 1/2, class 0 the rest."""
-    *weights, bias = found.parameters().values()
-    z = logits(features, torch.tensor(weights, dtype=features.dtype), torch.tensor(bias, dtype=features.dtype), form)
-    return ((z > 0) == (label == 1)).double().mean().item()
+    theta = torch.tensor([*found.parameters().values()], dtype=features.dtype)
+    return ((logits(features, theta[:-1], theta[-1], form) > 0) == (label == 1)).double().mean().item()
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 from stages.common.errors import run_stage
 from stages.common.files import DATA
 from stages.common.params import load_group
+from stages.common.progress import progress
 from stages.common.schema import ManualTraining
 from stages.common.tables import read_linear_set
-from stages.train.recorder import Fit, Recorder, progress, write_fit
+from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
 from stages.train.start import as_tensors, rounded_start, use_one_deterministic_thread
 
@@ -40,7 +41,7 @@ def fit(features: Tensor, target: Tensor, settings: ManualTraining, generator: t
         return ((w * x + b - y) ** 2).mean()
 
     recorder = Recorder(loss_of, target, scaling, settings.stop_below, settings.log_every)
-    for iteration in progress(settings.iterations):
+    for iteration in progress(settings.iterations, "update"):
         loss = loss_of(w, b)
         if not recorder.observe(iteration, w, b, loss):
             break

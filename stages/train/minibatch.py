@@ -17,9 +17,10 @@ from torch import Tensor
 from stages.common.errors import run_stage
 from stages.common.files import DATA
 from stages.common.params import load_group
+from stages.common.progress import progress
 from stages.common.schema import MinibatchTraining
 from stages.common.tables import read_linear_set
-from stages.train.recorder import Fit, Recorder, progress, write_fit
+from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
 from stages.train.start import as_tensors, rounded_start, use_one_deterministic_thread
 
@@ -63,7 +64,7 @@ def fit(features: Tensor, target: Tensor, settings: MinibatchTraining, generator
     log_every = settings.log_every * batches
     recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every)
     order = shuffled_batches(len(x), settings.batch_size, generator)
-    for iteration, rows in zip(progress(settings.epochs * batches), order, strict=False):
+    for iteration, rows in zip(progress(settings.epochs * batches, "update"), order, strict=False):
         if iteration % log_every == 0 and not recorder.observe(iteration, w, b):
             break
         if settings.zero_grad:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from stages.common.errors import UserError
 from stages.common.experiments import parameter_names
@@ -75,7 +74,7 @@ class Recorder:
 
     A loop observes the state before an update, and ends itself:
 
-        for iteration in progress(settings.iterations):
+        for iteration in progress(settings.iterations, "update"):
             ...loss of (w, b)...
             if not recorder.observe(iteration, w, b, loss):
                 break
@@ -160,11 +159,6 @@ class Recorder:
     def _row(self, state: State) -> list[float]:
         w, b = (torch.tensor(values, dtype=torch.float64) for values in (state.w, state.b))
         return [state.iteration, state.loss, *self._scaling.in_csv_units(w, b)]
-
-
-def progress(iterations: int) -> "tqdm[int]":
-    """Counts a loop's iterations from 0; a bar in a terminal, nothing in a log."""
-    return tqdm(range(iterations), disable=None, delay=1, leave=False)
 
 
 def _loss_decimals(target: Tensor) -> int:

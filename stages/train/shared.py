@@ -15,9 +15,10 @@ from torch.nn.functional import linear, mse_loss
 from stages.common.errors import run_stage
 from stages.common.files import DATA
 from stages.common.params import load_group
+from stages.common.progress import progress
 from stages.common.schema import SharedTraining
 from stages.common.tables import read_linear_set
-from stages.train.recorder import Fit, Recorder, progress, write_fit
+from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
 from stages.train.start import as_tensors, linear_layer, use_one_deterministic_thread
 
@@ -40,7 +41,7 @@ def fit(features: Tensor, target: Tensor, settings: SharedTraining, generator: t
         return mse_loss(linear(linear(x, w, b), w, b), y)
 
     recorder = Recorder(loss_of, target, Scaling.none(features), settings.stop_below, settings.log_every)
-    for iteration in progress(settings.iterations):
+    for iteration in progress(settings.iterations, "update"):
         if iteration % settings.log_every == 0 and not recorder.observe(iteration, layer.weight, layer.bias):
             break
         row = iteration % len(x)

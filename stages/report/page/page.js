@@ -28,7 +28,12 @@ const dot = (axes, iteration, loss) => {
   return place(axes, (iteration - axes.x0) / (axes.x1 - axes.x0), height).map((x) => x.toFixed(2));
 };
 
-const digits = (value, count) => String(Number(value.toPrecision(count)));
+// A number with so many significant digits, spelled as in the tables: with an exponent below 0.0001 and from 10^count on.
+const digits = (value, count) => {
+  const [mantissa, exponent] = value.toExponential(count - 1).split("e");
+  if (exponent >= -4 && exponent < count) return String(Number(value.toPrecision(count)));
+  return `${Number(mantissa)}e${exponent[0]}${exponent.slice(1).padStart(2, "0")}`;
+};
 
 for (const player of document.querySelectorAll(".player")) {
   const { axes, columns, rows } = JSON.parse(player.querySelector("script").textContent);
