@@ -1,6 +1,7 @@
 """A clone of the project in a temporary folder, and commands in it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import yaml
 
-from stages.common.params import Data
 from tests.conftest import ROOT
 
 
@@ -57,8 +57,17 @@ def clone_into(folder: Path) -> Path:
 def clone_with_data(folder: Path) -> Path:
     """Such a clone in which the data sets have been drawn."""
     clone_into(folder)
-    for name in Data.model_fields:
-        run(folder, sys.executable, "-m", "stages.generate_data", name)
+    draw_all = (
+        "import sys; from stages import generate_data as g\nfor name in g.MODELS: sys.argv[1:] = [name]; g.main()"
+    )
+    run(folder, sys.executable, "-c", draw_all)
+    return folder
+
+
+def clone_with_cache(folder: Path) -> Path:
+    """Such a clone in which DVC knows the data, so that every stage is up to date."""
+    clone_with_data(folder)
+    dvc(folder, "commit", "generate-data")
     return folder
 
 
@@ -71,3 +80,8 @@ def set_param(folder: Path, key: str, value: object) -> None:
         group = group[name]
     group[leaf] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that `dvc repro` says it ran, in order."""
+    return re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)

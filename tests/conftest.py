@@ -1,26 +1,64 @@
-"""What several test files share: the default settings, a project folder to spoil, and a way to run fits and stages."""
+"""What several test files share: the project's settings, a project folder to spoil, ways to run fits and stages."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from stages.common.files import Table, clusters, linear_set
-from stages.common.params import Group, Params
-from stages.common.recording import Fit
-from stages.common.setup import use_one_deterministic_thread
+from stages.common.schema import Group, Params
+from stages.common.tables import Numbers, Table, clusters, linear_set
 from stages.generate_data import draw
+from stages.train.recorder import Fit
+from stages.train.start import as_tensors, use_one_deterministic_thread
 
 ROOT = Path(__file__).parents[1]
+TREE: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+DEFAULTS = Params.model_validate(TREE)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]  # the fixtures `run` and `refused`
+G = TypeVar("G", bound=Group)
+
+
+# --- settings, data and fits -----------------------------------------------------------------------------------------
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The full name of every setting: data.line.file, data.line.seed, ..."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def with_changes(settings: G, **changes: object) -> G:
+    """A group of settings with some values changed, checked again: `with_changes(DEFAULTS.train.nn, lr=0.1)`."""
+    return type(settings).model_validate({**settings.model_dump(), **changes})
+
+
+def draw_table(data_set: str, **changes: object) -> Table:
+    """A data set, drawn at its default settings save for the changes: `draw_table("line", seed=3)`."""
+    columns = draw(with_changes(getattr(DEFAULTS.data, data_set), **changes))
+    numbers = Numbers(list(columns), np.column_stack(list(columns.values())))
+    return (clusters if data_set == "clusters" else linear_set)(numbers, Path(data_set))
+
+
+def run_fit(experiment: str, table: Table, **changes: object) -> Fit:
+    """A fit at its default settings save for the changes: `run_fit("nn", table, lr=0.1)`."""
+    settings = with_changes(getattr(DEFAULTS.train, experiment), **changes)
+    generator = () if experiment == "logistic" else (torch.Generator().manual_seed(settings.seed),)
+    found = import_module(f"stages.train.{experiment}").fit(*as_tensors(table), settings, *generator)
+    assert isinstance(found, Fit)
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,10 +66,7 @@ def _one_thread() -> None:
     use_one_deterministic_thread()
 
 
-@pytest.fixture(scope="session")
-def params() -> Params:
-    """The project's default settings."""
-    return Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+# --- a project folder ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -44,8 +79,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs python in the project folder, as DVC does, for example `run("-m", "stages.check_params")`."""
+def run(project: Path) -> Run:
+    """Runs python in the project folder, as DVC does: `run("-m", "stages.check_params")`."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
 
     def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,9 +91,7 @@ def run(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def refused(
-    project: Path, run: Callable[..., subprocess.CompletedProcess[str]]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def refused(project: Path, run: Run) -> Run:
     """Runs a stage that must refuse its input: exit code 1, one message, no traceback, no file changed."""
 
     def run_stage(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,42 +109,3 @@ def refused(
 
 def _contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="session")
-def changed() -> Callable[..., Any]:
-    """A group of settings with some values changed, checked again, for example `changed(params.train.nn, lr=0.1)`."""
-
-    def with_changes(settings: Group, **changes: object) -> Group:
-        return type(settings).model_validate({**settings.model_dump(), **changes})
-
-    return with_changes
-
-
-@pytest.fixture(scope="session")
-def drawn(params: Params, changed: Callable[..., Any]) -> Callable[..., Table]:
-    """Draws a data set at its default settings save for the changes, for example `drawn("line", seed=3)`."""
-
-    def draw_table(data_set: str, **changes: object) -> Table:
-        frame = draw(changed(getattr(params.data, data_set), **changes))
-        return (clusters if data_set == "clusters" else linear_set)(frame, Path(data_set))
-
-    return draw_table
-
-
-@pytest.fixture(scope="session")
-def fit(params: Params, changed: Callable[..., Any]) -> Callable[..., Fit]:
-    """Runs an experiment at its default settings save for the changes, for example `fit("nn", table, lr=0.1)`."""
-
-    def fit_experiment(experiment: str, table: Table, **changes: object) -> Fit:
-        settings = changed(getattr(params.train, experiment), **changes)
-        data = torch.tensor(table.features.to_numpy()), torch.tensor(table.target.to_numpy(dtype=np.float64))
-        module = import_module(f"stages.train_{experiment}")
-        if experiment == "logistic":
-            result, _ = module.fit(*data, settings)
-        else:
-            result = module.fit(*data, settings, torch.Generator().manual_seed(settings.seed))
-        assert isinstance(result, Fit)
-        return result
-
-    return fit_experiment

@@ -6,28 +6,24 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, ViewportSize, sync_playwright
 
-from stages.common.evidence import EXPERIMENTS
-from stages.report import number
+from stages.common.experiments import EXPERIMENTS
+from stages.common.files import read_json
+from tests.conftest import ROOT
+from tests.evidence import at, distance, drawn_dot, drawn_line, off_line
 
-REPORTS = Path(__file__).parents[1] / "reports"
-INDEX = REPORTS / "index.html"
+INDEX = ROOT / "reports/index.html"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = [
-    "--no-sandbox",  # as root, and in containers, there is none
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ARGUMENTS = ["--no-sandbox"]  # as root, and in containers, there is none
+ARGUMENTS += [f"--disable-{part}" for part in ("gpu", "quic", "background-networking", "component-update", "sync")]
 NARROW: ViewportSize = {"width": 360, "height": 800}
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
@@ -45,42 +41,27 @@ class Visitor:
         troubles: what no visit may cause: messages on the console, errors, requests for anything but the file itself.
     """
 
-    def __init__(self, browser: Browser, *, fake_clock: bool) -> None:
+    def __init__(self, browser: Browser) -> None:
         self.troubles: list[str] = []
         self._url = ""
-        context = browser.new_context()
-        context.set_offline(True)
+        context = browser.new_context(offline=True)
         context.set_default_timeout(10_000)
-        context.route("**/*", self._refuse_others)
         context.on("request", self._note_others)
         context.on("requestfailed", lambda request: self.troubles.append(f"failed: {request.url}"))
         context.on("console", lambda message: self.troubles.append(f"{message.type}: {message.text}"))
         context.on("weberror", lambda error: self.troubles.append(f"error: {error.error}"))
-        if fake_clock:
-            context.clock.install()
+        context.clock.install()  # which goes as it does, and can be put forward
         self._page = context.new_page()
         self._page.on("websocket", lambda socket: self.troubles.append(f"asked for {socket.url}"))
 
-    def open(
-        self,
-        path: Path = INDEX,
-        *,
-        viewport: ViewportSize = WIDE,
-        color_scheme: Literal["light", "dark"] = "light",
-        reduced_motion: Literal["reduce", "no-preference"] = "no-preference",
-    ) -> Page:
+    def open(self, path: Path = INDEX, *, viewport: ViewportSize = WIDE, **media: Any) -> Page:
+        """A file, wide and light unless asked otherwise: `open(viewport=NARROW, color_scheme="dark")`."""
         self._page.goto("about:blank")  # so that the browser restores nothing of the last visit
         self._url = path.as_uri()
         self._page.set_viewport_size(viewport)
-        self._page.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
+        self._page.emulate_media(**{"color_scheme": "light", "reduced_motion": "no-preference", **media})
         self._page.goto(self._url)
         return self._page
-
-    def _refuse_others(self, route: Route, request: Request) -> None:
-        if request.url == self._url:
-            route.continue_()
-        else:
-            route.abort()
 
     def _note_others(self, request: Request) -> None:
         if request.url != self._url and not request.url.startswith(("data:", "about:")):
@@ -88,30 +69,35 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def visitor() -> Iterator[Visitor]:
     assert CHROMIUM is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def visitors(browser: Browser) -> dict[str, Visitor]:
-    return {"real": Visitor(browser, fake_clock=False), "fake": Visitor(browser, fake_clock=True)}
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield Visitor(browser)
+        browser.close()
 
 
 @pytest.fixture
-def open_page(visitors: dict[str, Visitor]) -> Iterator[Callable[..., Page]]:
+def open_page(visitor: Visitor) -> Iterator[Callable[..., Page]]:
     """Opens the report or another file, for example `open_page(viewport=NARROW)`; no visit may have caused troubles."""
+    visitor.troubles.clear()
+    yield visitor.open
+    assert visitor.troubles == []
 
-    def opened(path: Path = INDEX, *, clock: str = "real", **options: Any) -> Page:
-        return visitors[clock].open(path, **options)
 
-    for visitor in visitors.values():
-        visitor.troubles.clear()
-    yield opened
-    assert [trouble for visitor in visitors.values() for trouble in visitor.troubles] == []
+@dataclass(frozen=True)
+class State:
+    """What a player shows: its step and texts; the line's ends and the dot, as written and as seen, in SVG units."""
+
+    step: int
+    button: str
+    readout: str
+    spoken: str
+    line: list[float]
+    has_line: bool
+    dot: list[float]
+    seen: list[float]
+    height: float
 
 
 @dataclass(frozen=True)
@@ -133,54 +119,74 @@ class Player:
     def button(self) -> Locator:
         return self.root.get_by_role("button")
 
-    def frames(self) -> list[list[Any]]:
-        """The frames embedded in the page: [iteration, loss, parameters, line, dot] each."""
-        frames: list[list[Any]] = json.loads(self.root.locator("script").text_content() or "")
-        return frames
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the page carries for it: `axes`, `columns`, `rows`."""
+        data: dict[str, Any] = json.loads(self.root.locator("script").text_content() or "")
+        return data
 
-    def state(self) -> dict[str, Any]:
-        """Its step and texts, the line's ends as written and the dot's centre as seen, both in their SVG's units."""
-        state: dict[str, Any] = self.root.evaluate(
-            """(player) => {
-              const name = player.dataset.experiment;
+    @cached_property
+    def rows(self) -> list[dict[str, float]]:
+        return [dict(zip(self.data["columns"], row, strict=True)) for row in self.data["rows"]]
+
+    @property
+    def last(self) -> int:
+        return len(self.rows) - 1
+
+    @property
+    def state(self) -> State:
+        return self.at_steps([None])[0]
+
+    def at_steps(self, steps: list[int | None]) -> list[State]:
+        """What it shows after its slider has been moved to one step after the other; None leaves it where it is."""
+        states = self.root.evaluate(
+            """(player, steps) => steps.map((step) => {
+              const slider = player.querySelector("input"), name = player.dataset.experiment;
+              if (step !== null) {
+                slider.value = step;
+                slider.dispatchEvent(new Event("input"));
+              }
               const line = document.querySelector(`#${name}-fit-moving path`);
               const dot = document.querySelector(`#${name}-loss-moving use`);
               const box = dot.getBoundingClientRect();
               const centre = new DOMPoint(box.x + box.width / 2, box.y + box.height / 2);
               const inside = centre.matrixTransform(dot.ownerSVGElement.getScreenCTM().inverse());
               return {
-                step: Number(player.querySelector("input").value),
+                step: Number(slider.value),
                 button: player.querySelector("button").innerText,
                 readout: player.querySelector("output").innerText,
+                spoken: slider.getAttribute("aria-valuetext"),
                 line: line.getAttribute("d").match(/-?[\\d.]+/g).map(Number),
-                lineShown: getComputedStyle(line).strokeOpacity === "1",
-                dot: [inside.x, inside.y],
+                has_line: getComputedStyle(line).strokeOpacity === "1",
+                dot: ["x", "y"].map((side) => Number(dot.getAttribute(side))),
+                seen: [inside.x, inside.y],
+                height: player.getBoundingClientRect().height,
               };
-            }"""
+            })""",
+            steps,
         )
-        return state
-
-    @property
-    def step(self) -> int:
-        return int(self.state()["step"])
+        return [State(**state) for state in states]
 
 
 def players(page: Page) -> list[Player]:
     return [Player(page, experiment) for experiment in EXPERIMENTS]
 
 
-def as_text(frame: list[Any]) -> str:
-    """What the page says of a frame."""
-    iteration, loss, parameters, *_ = frame
-    return f"iteration {iteration}: loss {loss}, {parameters}"
+def as_text(row: dict[str, float]) -> str:
+    """What the page says of a row of the course, as the report's tables spell it."""
+    parameters = ", ".join(f"{name} = {row[name]:.4g}" for name in row if name[0] in "wb")
+    return f"iteration {row['iteration']:.0f}: loss {row['loss']:.6g}, {parameters}"
 
 
-def assert_shows(player: Player, step: int, frames: list[list[Any]]) -> None:
-    state = player.state()
-    *_, line, dot = frames[step]
-    assert (state["step"], state["readout"]) == (step, as_text(frames[step]))
-    assert (state["line"], state["lineShown"]) == (line, True)
-    assert state["dot"] == pytest.approx(dot, abs=0.5)
+def assert_shows(player: Player, step: int, state: State | None = None) -> None:
+    """Texts, line and dot are those of a row, wherever its values lie by the axes: now, or in an earlier state."""
+    row, axes, state = player.rows[step], player.data["axes"], state or player.state
+    assert (state.step, state.readout, state.spoken) == (step, as_text(row), as_text(row))
+    if state.has_line:
+        assert off_line(np.reshape(state.line, (2, 2)), axes["fit"], (row["p"], row["q"], row["r"])) < 0.02
+    dot = at(axes["loss"], row["iteration"], max(row["loss"], axes["loss"]["y0"]))
+    np.testing.assert_allclose(state.dot, dot, atol=0.02)
+    np.testing.assert_allclose(state.seen, dot, atol=0.5)
 
 
 def open_all_details(page: Page) -> None:
@@ -191,10 +197,8 @@ def luminance(color: str) -> float:
     """The relative luminance of an opaque colour, by WCAG."""
     parts = re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", color)
     assert parts is not None, f"{color} is not an opaque colour"
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(p) / 255 for p in parts.groups())
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    rgb = np.array(parts.groups(), dtype=float) / 255
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
 
 
 def contrast(one: str, other: str) -> float:
@@ -205,9 +209,7 @@ def contrast(one: str, other: str) -> float:
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_works_from_any_folder_and_asks_for_nothing(
-    open_page: Callable[..., Page], visitors: dict[str, Visitor], tmp_path: Path
-) -> None:
+def test_the_page_works_from_any_folder_and_asks_for_nothing(open_page: Callable[..., Page], tmp_path: Path) -> None:
     path = tmp_path / "Ergebnisse für Übung #1, 50 % größer" / INDEX.name
     path.parent.mkdir()
     shutil.copy(INDEX, path)
@@ -216,13 +218,12 @@ def test_the_page_works_from_any_folder_and_asks_for_nothing(
     open_all_details(page)
     for player in players(page):
         player.slider.press("Home")
-        assert_shows(player, 0, player.frames())
+        assert_shows(player, 0)
         player.button.click()
     for link, experiment in zip(page.get_by_role("navigation").get_by_role("link").all(), EXPERIMENTS, strict=True):
         link.click()
         top = page.locator(f"section#{experiment}").evaluate("(section) => section.getBoundingClientRect().top")
         assert -1 <= top < WIDE["height"] / 2, "a link leads to its section"
-    assert visitors["real"].troubles == []
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -230,114 +231,121 @@ def test_the_page_works_from_any_folder_and_asks_for_nothing(
 
 def test_every_figure_is_visible_with_all_of_its_text(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    names = sorted(path.stem for path in REPORTS.glob("figures/*.svg"))
+    names = sorted(f"{path.parent.name}-{path.stem}" for path in ROOT.glob("reports/figures/*/*.svg"))
     for viewport in (WIDE, NARROW):
         page.set_viewport_size(viewport)
         figures = page.evaluate(
             """[...document.querySelectorAll("svg")].map((svg) => {
-              const box = svg.getBoundingClientRect();
-              const cut = [...svg.querySelectorAll("text")].filter((text) => {
-                const { left, top, right, bottom } = text.getBoundingClientRect();
-                return left < box.left - 1 || top < box.top - 1 || right > box.right + 1 || bottom > box.bottom + 1;
-              });
-              return {
-                name: svg.querySelector("[id$='-figure_1']").id.replace("-figure_1", ""),
-                visible: svg.checkVisibility({ opacityProperty: true, visibilityProperty: true }),
-                left: box.left, right: box.right, width: box.width, height: box.height,
-                texts: svg.querySelectorAll("text").length, cut: cut.map((text) => text.textContent),
-              };
+              const { left, top, right, bottom, width, height } = svg.getBoundingClientRect();
+              const isCut = ({ left: l, top: t, right: r, bottom: b }) =>
+                l < left - 1 || t < top - 1 || r > right + 1 || b > bottom + 1;
+              const texts = [...svg.querySelectorAll("text")];
+              const cut = texts.filter((text) => isCut(text.getBoundingClientRect())).map((text) => text.textContent);
+              const name = svg.querySelector("[id$='-figure_1']").id.replace("-figure_1", "");
+              const visible = svg.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+              return { name, visible, left, right, width, height, texts: texts.length, cut };
             })"""
         )
         assert sorted(figure["name"] for figure in figures) == names
         for figure in figures:
-            assert figure["visible"], figure
-            assert figure["left"] >= 0, figure
-            assert figure["right"] <= viewport["width"], figure
-            assert figure["width"] >= 300, figure
-            assert 0.5 < figure["height"] / figure["width"] < 1, figure
+            assert (figure["visible"], figure["cut"]) == (True, []), figure
             assert figure["texts"] > 0, figure
-            assert figure["cut"] == [], figure
+            assert 0 <= figure["left"] < figure["left"] + 300 <= figure["right"] <= viewport["width"], figure
+            assert 0.5 < figure["height"] / figure["width"] < 1, figure
 
 
 # --- sliders and Play ------------------------------------------------------------------------------------------------
 
 
-def test_the_slider_moves_line_dot_and_readout(open_page: Callable[..., Page]) -> None:
+def test_line_dot_and_readout_are_where_each_rows_values_lie(open_page: Callable[..., Page]) -> None:
     for player in players(open_page()):
-        frames = player.frames()
-        last = len(frames) - 1
-        assert_shows(player, last, frames)
-        assert frames[0][3:] != frames[last][3:], "line and dot have somewhere to go"
-        for step in (0, last // 3, last):
-            player.slider.fill(str(step))
-            assert_shows(player, step, frames)
+        for step, state in enumerate(player.at_steps([*range(player.last + 1)])):
+            assert_shows(player, step, state)
+        assert state.has_line
         player.slider.click()
-        assert player.step == pytest.approx(last / 2, abs=1), "a click in its middle"
-        assert_shows(player, player.step, frames)
+        assert player.state.step == pytest.approx(step / 2, abs=1), "a click in its middle"
+        assert_shows(player, player.state.step)
 
 
-def test_the_last_step_is_the_fit(open_page: Callable[..., Page]) -> None:
+def test_the_last_step_is_the_fit_as_it_was_drawn(open_page: Callable[..., Page]) -> None:
+    """When opened, and at the end of the slider: to 0.02 of the SVG's units where matplotlib drew line and dot."""
     for player in players(open_page()):
-        metrics = json.loads((REPORTS / f"metrics/{player.experiment}.json").read_text(encoding="utf-8"))
-        fitted = ", ".join(f"{name} = {value:.4g}" for name, value in metrics["fitted"].items())
-        expected = f"iteration {metrics['iterations']}: loss {number(metrics['loss'])}, {fitted}"
-        assert player.state()["readout"] == expected, "when opened"
+        run = read_json(ROOT / f"reports/metrics/{player.experiment}.json")
+        figures = ROOT / "reports/figures" / player.experiment
+        line = drawn_line((figures / "fit.svg").read_text(encoding="utf-8"))
+        dot = drawn_dot((figures / "loss.svg").read_text(encoding="utf-8"))
+        opened = player.state
         player.slider.press("Home")
+        assert player.state.line != opened.line
+        assert player.state.dot != opened.dot
         player.slider.press("End")
-        assert player.state()["readout"] == expected, "at the end of the range"
+        for state in (opened, player.state):
+            assert_shows(player, player.last, state)
+            assert state.readout == as_text({**run, **run["fitted"], "iteration": run["iterations"]})
+            assert max(distance(np.reshape(state.line, (2, 2)), end) for end in line) < 0.02
+            np.testing.assert_allclose(state.dot, dot, atol=0.02)
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_upright_level_and_missing_lines_and_losses_of_zero(
+    open_page: Callable[..., Page], tmp_path: Path, is_log: bool
+) -> None:
+    """A boundary of zeros is none, and a line far out of sight isn't drawn."""
+
+    def crafted(script: re.Match[str]) -> str:
+        data = json.loads(script[2])
+        fit, loss = data["axes"]["fit"], data["axes"]["loss"]
+        loss |= {"log": is_log, "y0": 1e-6 if is_log else -0.1, "y1": 2.0}
+        x, y, parameters = (fit["x0"] + fit["x1"]) / 2, (fit["y0"] + fit["y1"]) / 2, [0.25] * (len(data["columns"]) - 5)
+        lines = [(1, 0, -x), (-2, 0, 2 * x), (0, 1, -y), (1, -1, y - x), (None, None, None), (0, 0, 1), (0, 1, 1e12)]
+        losses = [1.5, 0.0, 1e-3, 1.0, 0.0, 2.0, 1e-7]
+        data["rows"] = [[k, losses[k], *parameters, *line] for k, line in enumerate(lines)]
+        return script[1] + json.dumps(data) + script[3]
+
+    html = re.sub(r'max="\d+" value="\d+"', 'max="6" value="6"', INDEX.read_text(encoding="utf-8"))
+    path = tmp_path / INDEX.name
+    path.write_text(re.sub(r'(<script type="application/json">)(.*?)(</script>)', crafted, html), encoding="utf-8")
+    for player in players(open_page(path)):
+        states = player.at_steps([*range(7)])
+        assert [state.has_line for state in states] == [True] * 4 + [False] * 3
+        for step, state in enumerate(states):
+            assert_shows(player, step, state)
+        assert states[0].line[0] == states[0].line[2], "x = constant is upright"
+        assert states[2].line[1] == states[2].line[3], "y = constant is level"
 
 
 def test_play_shows_every_step_once_and_stops(open_page: Callable[..., Page]) -> None:
-    page = open_page(clock="fake")
+    page = open_page()
     page.evaluate(
-        """() => {
-          window.shown = {};
-          for (const player of document.querySelectorAll(".player")) {
-            const texts = (window.shown[player.dataset.experiment] = []);
-            new MutationObserver((changes) => {
-              for (const change of changes) texts.push(...[...change.addedNodes].map((node) => node.textContent));
-            }).observe(player.querySelector("output"), { childList: true });
-          }
-        }"""
+        """window.shown = Object.fromEntries([...document.querySelectorAll(".player")].map((player) => {
+          const texts = [], watch = (changes) => texts.push(...changes.map((c) => c.addedNodes[0].textContent));
+          new MutationObserver(watch).observe(player.querySelector("output"), { childList: true });
+          return [player.dataset.experiment, texts];
+        }))"""
     )
     for player in players(page):
         player.button.click()
-        assert player.state()["button"] == "Pause"
+        assert player.state.button == "Pause"
     page.clock.run_for(16_000)
     shown = page.evaluate("window.shown")
     for player in players(page):
-        frames = player.frames()
-        assert shown[player.experiment] == [as_text(frame) for frame in frames]
-        assert_shows(player, len(frames) - 1, frames)
-        assert player.state()["button"] == "Play"
+        assert (player.state.step, player.state.button) == (player.last, "Play")
+        assert shown[player.experiment] == [as_text(row) for row in player.rows]
     page.clock.run_for(5_000)
     assert page.evaluate("window.shown") == shown, "nothing moves after the end"
 
 
 def test_play_goes_on_from_where_the_slider_stands_and_ends_when_it_is_moved(open_page: Callable[..., Page]) -> None:
-    page = open_page(clock="fake")
+    page = open_page()
     for player in players(page):
         player.slider.fill("1")
         player.button.click()
         page.clock.run_for(550)
-        assert player.step > 1
+        assert player.state.step > 1
         player.slider.press("Home")
-        assert player.state()["button"] == "Play"
+        assert player.state.button == "Play"
         page.clock.run_for(2_000)
-        assert player.step == 0
-
-
-def test_a_step_without_a_line_hides_it(open_page: Callable[..., Page], tmp_path: Path) -> None:
-    """A boundary of zeros is none, and a line far out of sight isn't drawn."""
-    path = tmp_path / INDEX.name
-    first_line = re.compile(r'(<script type="application/json">\[\[[^\[\]]*), \[[^\]]*\]')
-    path.write_text(first_line.sub(r"\1, null", INDEX.read_text(encoding="utf-8")), encoding="utf-8")
-    for player in players(open_page(path)):
-        assert player.frames()[0][3] is None
-        player.slider.press("Home")
-        assert not player.state()["lineShown"]
-        player.slider.press("ArrowRight")
-        assert_shows(player, 1, player.frames())
+        assert player.state.step == 0
 
 
 # --- keyboard and screen reader --------------------------------------------------------------------------------------
@@ -379,23 +387,20 @@ def test_tab_reaches_everything_in_reading_order_and_the_focus_is_seen(
     assert [stop["index"] for stop in stops] == expected
     assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
     for stop in stops:
-        assert stop["inView"], stop
-        assert stop["outline"] == "solid", stop
+        assert (stop["inView"], stop["outline"]) == (True, "solid"), stop
         assert stop["width"] >= 2, stop
         assert contrast(stop["color"], stop["paper"]) >= 3, stop
 
 
-def test_keys_move_the_slider(open_page: Callable[..., Page]) -> None:
+def test_keys_move_the_slider_and_a_screen_reader_hears_each_step_once(open_page: Callable[..., Page]) -> None:
+    """From the slider; the text beside it, read out by itself, would repeat it and talk all through Play."""
     for player in players(open_page()):
-        frames = player.frames()
-        last = len(frames) - 1
         player.slider.focus()
-        moves = {"Home": 0, "ArrowRight": 1, "ArrowUp": 2, "ArrowLeft": 1, "ArrowDown": 0, "End": last}
-        for key, step in moves.items():
+        steps = {"Home": 0, "ArrowRight": 1, "ArrowUp": 2, "ArrowLeft": 1, "ArrowDown": 0, "End": player.last}
+        for key, step in [*steps.items(), ("ArrowRight", player.last)]:
             player.page.keyboard.press(key)
-            assert_shows(player, step, frames)
-        player.page.keyboard.press("ArrowRight")
-        assert player.step == last, "there is nothing after the last step"
+            assert_shows(player, step)
+        assert player.root.locator("output").get_attribute("aria-live") == "off"
 
 
 def test_a_key_starts_play_and_the_same_key_pauses_it(open_page: Callable[..., Page]) -> None:
@@ -406,22 +411,14 @@ def test_a_key_starts_play_and_the_same_key_pauses_it(open_page: Callable[..., P
         player.slider.press("Home")
         player.button.focus()
         page.keyboard.press(key)
-        assert player.state()["button"] == "Pause"
+        assert player.state.button == "Pause"
         page.wait_for_function("document.querySelector('.player input').value > 2")
         page.keyboard.press(key)
-        assert player.state()["button"] == "Play"
-        paused = player.step
-        assert 2 < paused < len(player.frames()) - 1
+        paused = player.state
+        assert paused.button == "Play"
+        assert 2 < paused.step < player.last
         page.wait_for_timeout(200)
-        assert_shows(player, paused, player.frames())
-
-
-def test_a_screen_reader_hears_each_step_once(open_page: Callable[..., Page]) -> None:
-    """From the slider; the text beside it, read out by itself, would repeat it and talk all through Play."""
-    for player in players(open_page()):
-        player.slider.press("Home")
-        assert player.slider.get_attribute("aria-valuetext") == player.state()["readout"]
-        assert player.root.locator("output").get_attribute("aria-live") == "off"
+        assert player.state == paused
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -460,29 +457,17 @@ def test_the_page_holds_still_while_a_slider_moves(open_page: Callable[..., Page
     page = open_page()
     for width in (320, 360, 480, 1280):
         page.set_viewport_size({"width": width, "height": 800})
-        heights = page.evaluate(
-            """[...document.querySelectorAll(".player")].map((player) => {
-              const slider = player.querySelector("input");
-              const heights = new Set();
-              for (let step = 0; step <= slider.max; step += slider.max < 50 ? 1 : 5) {
-                slider.value = step;
-                slider.dispatchEvent(new Event("input"));
-                heights.add(player.getBoundingClientRect().height);
-              }
-              return [...heights];
-            })"""
-        )
-        assert [len(different) for different in heights] == [1] * len(EXPERIMENTS), width
+        for player in players(page):
+            states = player.at_steps([*range(0, player.last + 1, 1 if player.last < 50 else 5)])
+            assert len({state.height for state in states}) == 1, (player.experiment, width)
 
 
 def test_with_reduced_motion_nothing_moves_unless_asked(open_page: Callable[..., Page]) -> None:
-    page = open_page(clock="fake", reduced_motion="reduce")
+    page = open_page(reduced_motion="reduce")
     page.evaluate(
-        """() => {
-          window.changes = 0;
-          const observer = new MutationObserver((changes) => { window.changes += changes.length; });
-          observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
-        }"""
+        """window.changes = 0;
+        new MutationObserver((changes) => { window.changes += changes.length; })
+          .observe(document, { subtree: true, childList: true, attributes: true, characterData: true });"""
     )
     page.clock.run_for(10_000)
     assert page.evaluate("window.changes") == 0, "nothing starts by itself"

@@ -3,80 +3,41 @@ one message that names the place; never a traceback or a NaN in an output.
 """
 
 import contextlib
+import copy
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import generate_data, train_logistic, train_manual, train_minibatch, train_nn, train_noisy, train_shared
 from stages.common.errors import UserError
-from stages.common.files import clusters, linear_set, read_numbers
-from stages.common.params import Params, load_group, load_params
-from tests.conftest import ROOT
-from tests.test_params import TREE
-from tests.test_selective import LEAVES
+from stages.common.experiments import EXPERIMENTS
+from stages.common.files import read_csv, write_csv
+from stages.common.params import load_group, load_params
+from stages.common.tables import clusters, linear_set, read_numbers
+from stages.generate_data import MODELS, read_own
+from tests.conftest import ROOT, TREE, leaves
 
-FEW = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-
-TRAIN = {
-    "line": [train_manual],
-    "noisy_line": [train_noisy],
-    "plane": [train_minibatch],
-    "stream": [train_nn, train_shared],
-    "clusters": [train_logistic],
-}
-
-values = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=20),
-    st.sampled_from(
-        ["1e-05", "1_0", "0x10", ".inf", "nan", "data/raw/norris.csv", "data/raw/../../x", "mse", "general", ""]
-    ),
-    st.lists(st.one_of(st.floats(), st.integers(), st.text(max_size=5)), max_size=4),
-    st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
-)
-names = st.one_of(
-    st.text(max_size=12), st.integers(), st.sampled_from(["lr", "lrr", "seed", "train", "data", "x", "file"])
-)
+OWN = Path("data/raw/own.csv")
 
 
-@st.composite
-def mutated_params(draw: st.DrawFn) -> Any:
-    """params.yaml with one to three keys set, removed, renamed or added, anywhere."""
-    tree = json.loads(json.dumps(TREE))
-    for _ in range(draw(st.integers(1, 3))):
-        *groups, leaf = draw(st.sampled_from(LEAVES)).split(".")
-        depth = draw(st.integers(0, len(groups)))
-        key = [*groups, leaf][depth]
-        group = tree
-        for name in groups[:depth]:
-            if not isinstance(group, dict) or name not in group:
-                break
-            group = group[name]
-        if not isinstance(group, dict):
-            continue
-        action = draw(st.sampled_from(["set", "remove", "rename", "add"]))
-        if action == "set":
-            group[key] = draw(values)
-        elif action == "remove":
-            group.pop(key, None)
-        elif action == "rename" and key in group:
-            group[draw(names)] = group.pop(key)
-        else:
-            group[draw(names)] = draw(values)
-    return tree
+@pytest.fixture(scope="module", autouse=True)
+def _in_one_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A project folder, the current one, that all examples share."""
+    folder = tmp_path_factory.mktemp("bulk")
+    shutil.copytree(ROOT / "data/raw", folder / "data/raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
 
 
 @contextlib.contextmanager
@@ -91,77 +52,65 @@ def one_message() -> Iterator[None]:
         assert len(text) < 20_000
 
 
-def check_params_tree(text: str) -> None:
-    Path("params.yaml").write_text(text, encoding="utf-8")
+# --- params.yaml -----------------------------------------------------------------------------------------------------
+
+FAMILIAR = ["1e-05", "1_0", "0x10", ".inf", "nan", "data/raw/norris.csv", "data/raw/../../x", "mse", "general", ""]
+values = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.sampled_from(FAMILIAR)),
+    st.lists(st.one_of(st.floats(), st.integers(), st.text(max_size=5)), max_size=4),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
+)
+KEYS = ["lr", "lrr", "seed", "train", "data", "x", "file"]
+names = st.one_of(st.text(max_size=12), st.integers(), st.sampled_from(KEYS))
+
+
+@st.composite
+def mutated_params(draw: st.DrawFn) -> str:
+    """params.yaml with one to three keys set, removed, renamed or added, anywhere."""
+    tree: Any = copy.deepcopy(TREE)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(list(leaves(TREE)))).split(".")
+        *groups, key = path[: draw(st.integers(1, len(path)))]
+        group = reduce(lambda group, name: group.get(name) if isinstance(group, dict) else None, groups, tree)
+        if not isinstance(group, dict):
+            continue
+        action = draw(st.sampled_from(["set", "remove", "rename", "add"]))
+        if action == "set":
+            group[key] = draw(values)
+        elif action == "remove":
+            group.pop(key, None)
+        elif action == "rename" and key in group:
+            group[draw(names)] = group.pop(key)
+        else:
+            group[draw(names)] = draw(values)
+    return yaml.safe_dump(tree, allow_unicode=True)
+
+
+def check_params(text: str) -> None:
+    Path("params.yaml").write_bytes(text.encode("utf-8", "replace"))
     with one_message():
-        params = load_params()
-        assert isinstance(params, Params)
-        for value in numbers_in(params.model_dump()):
-            assert math.isfinite(value)
+        assert all(math.isfinite(value) for value in numbers_in(load_params().model_dump()))
 
 
 def numbers_in(tree: Any) -> Iterator[float]:
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for part in tree:
-            yield from numbers_in(part)
-    elif isinstance(tree, int | float):
+    if isinstance(tree, int | float):
         yield tree
+    if isinstance(tree, dict | list):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from numbers_in(part)
 
 
-@FEW
-@given(tree=mutated_params())
-def test_params(project_once: Path, tree: Any) -> None:
-    check_params_tree(yaml.safe_dump(tree, allow_unicode=True))
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+text_between = st.builds(lambda text, cut: TEXT[:cut] + text + TEXT[cut:], st.text(max_size=300), st.integers(0, 2000))
 
 
-@pytest.mark.slow
-@MANY
-@given(tree=mutated_params())
-def test_params_many(project_once: Path, tree: Any) -> None:
-    check_params_tree(yaml.safe_dump(tree, allow_unicode=True))
+# --- CSVs ------------------------------------------------------------------------------------------------------------
 
-
-@pytest.mark.slow
-@MANY
-@given(text=st.text(max_size=300), cut=st.integers(0, 2000))
-def test_params_text(project_once: Path, text: str, cut: int) -> None:
-    whole = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    check_params_tree((whole[:cut] + text + whole[cut:]).encode("utf-8", "replace").decode())
-
-
-cells = st.one_of(
-    st.floats().map(str),
-    st.integers().map(str),
-    st.sampled_from(
-        [
-            "",
-            " ",
-            "nan",
-            "inf",
-            "-inf",
-            "1e308",
-            "1e-320",
-            "0",
-            "1",
-            "2",
-            "-0.0",
-            '"1"',
-            '"',
-            "'",
-            "x",
-            "１",
-            "1,2",
-            "\t",
-        ]
-    ),
-    st.text(max_size=6),
-)
-headers = st.one_of(
-    st.sampled_from(["x", "y", "label", "x1", "Y", " y", '"y"', "", "<script>", "$x$", "w", "b", "loss"]),
-    st.text(max_size=8),
-)
+SPELLED = ["", " ", "nan", "inf", "-inf", "1e308", "1e-320", "0", "1", "-0.0", '"1"', '"', "'", "x", "１", "1,2", "\t"]
+cells = st.one_of(st.floats().map(str), st.integers().map(str), st.sampled_from(SPELLED), st.text(max_size=6))
+sane_cells = st.floats(-1e6, 1e6).map(lambda value: f"{value:.6g}")
+HEADERS = ["x", "y", "label", "x1", "Y", " y", '"y"', "", "<script>", "$x$", "w", "b", "loss"]
+headers = st.one_of(st.sampled_from(HEADERS), st.text(max_size=8))
 
 
 @st.composite
@@ -171,13 +120,12 @@ def csv_bytes(draw: st.DrawFn) -> bytes:
     header = draw(st.lists(headers, min_size=columns, max_size=columns))
     if draw(st.booleans()):
         header[-1] = draw(st.sampled_from(["y", "label"]))
-    sane = st.floats(-1e6, 1e6).map(lambda value: f"{value:.6g}")
     kind = draw(st.sampled_from(["sane", "labels", "any"]))
     body = []
     for _ in range(draw(st.integers(0, 6))):
         width = columns if kind != "any" else draw(st.integers(0, columns + 1))
-        row = draw(st.lists(cells if kind == "any" else sane, min_size=width, max_size=width))
-        if kind == "labels" and row:
+        row = draw(st.lists(cells if kind == "any" else sane_cells, min_size=width, max_size=width))
+        if kind == "labels":
             row[-1] = draw(st.sampled_from(["0", "1"]))
         body.append(row)
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
@@ -187,85 +135,59 @@ def csv_bytes(draw: st.DrawFn) -> bytes:
 
 
 def check_csv(content: bytes) -> None:
-    """Read, and where it is accepted, fitted by every experiment that takes it."""
-    path = Path("data/raw/own.csv")
-    path.write_bytes(content)
+    OWN.write_bytes(content)
     with one_message():
-        frame = read_numbers(path)
-        assert np.isfinite(frame.to_numpy()).all()
+        numbers = read_numbers(OWN)
+        assert np.isfinite(numbers.values).all()
         for as_table in (linear_set, clusters):
             with one_message():
-                as_table(frame, path)
+                as_table(numbers, OWN)
 
 
-def fit_csv(content: bytes, *, standardize: bool) -> None:
-    Path("data/raw/own.csv").write_bytes(content)
-    tree = json.loads(json.dumps(TREE))
-    for group in tree["train"].values():
-        group.update({"standardize": standardize, "stop_below": None})
-        group.update({"iterations": 20, "log_every": 7} if "iterations" in group else {"epochs": 2})
-    del tree["train"]["shared"]["standardize"]
-    tree["train"]["logistic"]["form"] = "general"
+def check_fits(example: tuple[bytes, bool]) -> None:
+    """Every experiment that takes the CSV writes finite numbers."""
+    content, standardize = example
+    OWN.write_bytes(content)
+    tree = copy.deepcopy(TREE)
     for group in tree["data"].values():
-        group["file"] = "data/raw/own.csv"
+        group["file"] = OWN.as_posix()
+    for group in tree["train"].values():
+        group.update({"standardize": standardize} if "standardize" in group else {}, stop_below=None)
+        group.update({"iterations": 20, "log_every": 7} if "iterations" in group else {"epochs": 2})
+    tree["train"]["logistic"]["form"] = "general"
     Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    for data_set, stages in TRAIN.items():
-        for stage in stages:
-            name = stage.__name__.removeprefix("stages.train_")
-            for old in Path("reports").rglob("*.*"):
-                old.unlink()
-            with one_message():
-                own = load_group(f"data.{data_set}", generate_data.MODELS[data_set])
-                generate_data.read_own(Path("data/raw/own.csv"), own).to_csv(f"data/{data_set}.csv", index=False)
-                stage.main()
-                metrics = json.loads(
-                    Path(f"reports/metrics/{name}.json").read_text("utf-8"), parse_constant=pytest.fail
-                )
-                assert metrics["stopped"] in ("iterations", "diverged")
-                history = pd.read_csv(f"reports/history/{name}.csv")
-                assert np.isfinite(history.to_numpy()).all()
+    shutil.rmtree("reports", ignore_errors=True)
+    for name, experiment in EXPERIMENTS.items():
+        with one_message():
+            own = read_own(OWN, load_group(f"data.{experiment.data_set}", MODELS[experiment.data_set]))
+            write_csv(own, Path(f"data/{experiment.data_set}.csv"), digits=None)
+            import_module(f"stages.train.{name}").main()
+            text = Path(f"reports/metrics/{name}.json").read_text(encoding="utf-8")
+            assert json.loads(text, parse_constant=pytest.fail)["stopped"] in ("iterations", "diverged")
+            assert np.isfinite(list(read_csv(Path(f"reports/history/{name}.csv")).values())).all()
 
 
-@FEW
-@given(content=csv_bytes())
-def test_csv(project_once: Path, content: bytes) -> None:
-    check_csv(content)
+# --- in bulk ---------------------------------------------------------------------------------------------------------
+
+slow = pytest.mark.slow
 
 
-@pytest.mark.slow
-@MANY
-@given(content=csv_bytes())
-def test_csv_many(project_once: Path, content: bytes) -> None:
-    check_csv(content)
-
-
-@pytest.mark.slow
-@MANY
-@given(content=st.binary(max_size=200))
-def test_csv_of_any_bytes(project_once: Path, content: bytes) -> None:
-    check_csv(content)
-
-
-@settings(FEW, max_examples=25)
-@given(content=csv_bytes(), standardize=st.booleans())
-def test_fits(project_once: Path, content: bytes, standardize: bool) -> None:
-    fit_csv(content, standardize=standardize)
-
-
-@pytest.mark.slow
-@settings(MANY, max_examples=1000)
-@given(content=csv_bytes(), standardize=st.booleans())
-def test_fits_many(project_once: Path, content: bytes, standardize: bool) -> None:
-    fit_csv(content, standardize=standardize)
-
-
-@pytest.fixture(scope="module")
-def project_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project folder, the current one, that all examples of a test share."""
-    folder = tmp_path_factory.mktemp("bulk")
-    (folder / "data/raw").mkdir(parents=True)
-    for name in ("norris.csv", "iris.csv"):
-        (folder / "data/raw" / name).write_bytes((ROOT / "data/raw" / name).read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
+@pytest.mark.parametrize(
+    ("check", "examples", "number"),
+    [
+        (check_params, mutated_params(), 150),
+        (check_csv, csv_bytes(), 150),
+        (check_fits, st.tuples(csv_bytes(), st.booleans()), 25),
+        pytest.param(check_params, mutated_params(), 3000, marks=slow),
+        pytest.param(check_params, text_between, 3000, marks=slow),
+        pytest.param(check_csv, csv_bytes(), 3000, marks=slow),
+        pytest.param(check_csv, st.binary(max_size=200), 3000, marks=slow),
+        pytest.param(check_fits, st.tuples(csv_bytes(), st.booleans()), 1000, marks=slow),
+    ],
+)
+def test_bad_input_gives_finite_results_or_one_message(
+    check: Callable[[Any], None], examples: st.SearchStrategy[Any], number: int
+) -> None:
+    """The same examples every time."""
+    quiet = settings(max_examples=number, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    quiet(given(examples)(check))()

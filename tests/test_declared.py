@@ -1,38 +1,50 @@
-"""Declared = true: the files that a stage opens while it runs are those that dvc.yaml says it reads and writes."""
+"""What a stage does is what dvc.yaml declares: files opened, groups of params.yaml loaded, files written."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.clones import clone_with_data, run
-from tests.test_graph import STAGES, declared_files
+from stages.common.experiments import EXPERIMENTS
+from tests.clones import clone_with_data, run, set_param
+from tests.graph import STAGES, USERS, declared_files, declared_groups, declared_outs, holders, house, module_of
 
-# Reports every file below the project that is opened while a module runs as __main__, with its mode.
+# Runs a module as __main__, and notes what it opens, writes and lists below the project, the groups that it loads and
+# the packages that are imported in the end.
 OBSERVER = """
 import json, os, runpy, sys
-root, log, module = os.getcwd() + os.sep, sys.argv[1], sys.argv[2]
-opened = []
-def hook(event, arguments):
-    if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
-        path = os.path.abspath(os.fspath(arguments[0]))
-        flags = arguments[2] or 0
-        writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or "w" in str(arguments[1])
-        if path.startswith(root):
-            opened.append((path[len(root):].replace(os.sep, "/"), writes))
-    elif event == "os.rename":
-        opened.append((os.path.abspath(os.fspath(arguments[1]))[len(root):].replace(os.sep, "/"), True))
-sys.addaudithook(hook)
-sys.argv = [module, *sys.argv[3:]]
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-finally:
-    json.dump(opened, open(log, "w"))
-"""
 
-# Read only where a setting asks for them, or never: the marker is there to come first.
-SOMETIMES = {".params.ok", "data/raw", "data/published.yaml"}
+root, log, module = os.getcwd() + os.sep, sys.argv[1], sys.argv[2]
+seen = {"reads": [], "writes": [], "lists": [], "groups": []}
+
+def hook(event, arguments):
+    kind, path = None, arguments[0] if arguments else None
+    if event == "open":
+        writes = "w" in str(arguments[1]) or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        kind = "writes" if writes else "reads"
+    elif event == "os.rename":
+        kind, path = "writes", arguments[1]
+    elif event in ("os.listdir", "os.scandir"):
+        kind = "lists"
+    if kind and isinstance(path, (str, os.PathLike)) and (path := os.path.abspath(path)).startswith(root):
+        seen[kind].append(path.removeprefix(root))
+
+def noting(load):
+    def loading(name="params.yaml", *arguments):
+        seen["groups"].append(name)
+        return load(name, *arguments) if arguments else load()
+    return loading
+
+sys.addaudithook(hook)
+from stages.common import params
+params.load_params, params.load_group = noting(params.load_params), noting(params.load_group)
+sys.argv = [module, *sys.argv[3:]]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+seen["packages"] = [name.partition(".")[0] for name in sys.modules]
+json.dump(seen, open(log, "w"))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -40,31 +52,57 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone_with_data(tmp_path_factory.mktemp("declared") / "project")
 
 
-def observed(clone: Path, stage: str) -> tuple[set[str], set[str]]:
-    """The project's files that a stage reads and writes; caches of compiled code left out."""
-    log = clone.parent / "opened.json"
-    command = STAGES[stage].cmd.split()[2:]  # python -m ...
-    run(clone, sys.executable, "-c", OBSERVER, str(log), *command)
-    opened = [
-        (path, writes) for path, writes in json.loads(log.read_text(encoding="utf-8")) if "__pycache__" not in path
-    ]
-    writes = {path for path, is_written in opened if is_written and not path.startswith(".tmp/")}
-    reads = {path for path, is_written in opened if not is_written and not path.startswith(".tmp/")} - writes
-    return reads, writes
+def watch(clone: Path, stage: str) -> dict[str, set[str]]:
+    """What a run of a stage does; -B, so that all code is read from its source."""
+    log = clone.parent / "seen.json"
+    run(clone, sys.executable, "-B", "-c", OBSERVER, str(log), *STAGES[stage].cmd.split()[2:])
+    seen = json.loads(log.read_text(encoding="utf-8"))
+    return {
+        kind: {n for n in names if not n.startswith(".tmp/") and "__pycache__" not in n} for kind, names in seen.items()
+    }
 
 
-SAMPLE = ["check-params", "generate-data@line", "replicate@manual"]
+def never_read(stage: str) -> set[str]:
+    """What a stage declares, and does not read at the default settings."""
+    kind, _, name = stage.partition("@")
+    if kind == "generate-data":
+        return {".params.ok", "data/raw"}  # the one is there to come first, the other for settings that name a CSV
+    if kind == "replicate":
+        own = {".params.ok", f"data/{EXPERIMENTS[name].data_set}.csv"}  # likewise: else each repetition draws its own
+        return own | ({"data/published.yaml"} if name in ("noisy", "shared", "logistic") else set())  # one list for all
+    return {".params.ok"} & declared_files(stage)
+
+
+SAMPLE = ["check-params", "generate-data@line", "train-manual", "replicate@nn", "evaluate@nn", "report"]
 
 
 @pytest.mark.parametrize(
     "stage", [pytest.param(stage, marks=[] if stage in SAMPLE else [pytest.mark.slow]) for stage in STAGES]
 )
-def test_a_stage_opens_what_it_declares(clone: Path, stage: str) -> None:
-    reads, writes = observed(clone, stage)
-    declared = declared_files(stage) | {"params.yaml"}
-    assert reads <= declared, "read, but not declared"
-    optional = SOMETIMES | (
-        {path for path in declared if path.startswith("data/")} if stage.startswith("replicate") else set()
+def test_a_stage_does_what_it_declares(clone: Path, stage: str) -> None:
+    seen, own = watch(clone, stage), house(module_of(stage))
+    read = holders(seen["reads"] - seen["writes"] - {"params.yaml"}, declared_files(stage))
+    assert declared_files(stage) - read == never_read(stage), "declared, but not read"
+    assert holders(seen["writes"], declared_outs(stage)) == declared_outs(stage)
+    assert seen["groups"] == declared_groups(stage)
+    assert [package for package, users in USERS.items() if package in seen["packages"] and own not in users] == []
+    assert not [path for path in seen["lists"] if path.startswith(("data", "reports"))], (
+        "takes what happens to be there"
     )
-    assert declared - optional <= reads, "declared, but not read"
-    assert writes == {str(out.def_path) for out in STAGES[stage].outs}
+
+
+def test_a_csv_of_ones_own_is_read_where_it_is_declared(clone: Path) -> None:
+    set_param(clone, "data.line.file", "data/raw/norris.csv")
+    assert "data/raw/norris.csv" in watch(clone, "generate-data@line")["reads"]
+    assert "data/line.csv" in watch(clone, "replicate@manual")["reads"]
+    run(clone, "git", "checkout", "--quiet", ".")
+    run(clone, sys.executable, "-m", "stages.generate_data", "line")
+
+
+def test_what_an_old_experiment_left_is_not_in_the_report(clone: Path) -> None:
+    shutil.copytree(clone / "reports/figures/nn", clone / "reports/figures/old")
+    for ending in ("json", "csv"):
+        shutil.copy(clone / f"reports/evaluation/nn.{ending}", clone / f"reports/evaluation/old.{ending}")
+    assert not [path for path in watch(clone, "report")["reads"] if "old" in path]
+    assert " M " not in run(clone, "git", "status", "--porcelain"), "the report changed"
+    run(clone, "git", "clean", "--quiet", "-fd")

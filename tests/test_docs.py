@@ -1,71 +1,129 @@
-"""The pages in docs/, followed to the letter in a fresh clone."""
+"""The pages: what they name is there, and what they say of a rerun is what DVC does."""
 
 import json
-import os
 import re
-import sys
+import shlex
 from pathlib import Path
+from urllib.parse import quote
 
-import numpy as np
 import pytest
 import yaml
+from dvc.cli.parser import get_main_parser
 
+from stages.common.experiments import EXPERIMENTS
 from tests.clones import clone_into, dvc, run, set_param
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TREE, leaves
 
-STEP = re.compile(
-    r"^(?:In `(?P<file>[^`]+)`, (?P<side>above|below) `(?P<line>[^`]+)`|Create `(?P<new>[^`]+)`)$\n\n", re.M
-)
-# Of `make test` what looks at the project as a whole; the rest tests code that the page leaves as it is.
-WHOLE = " ".join(f"tests/test_{name}.py" for name in ("graph", "params", "report", "docs", "views", "selective"))
-QUICK_TESTS = f"{sys.executable} -m pytest -q -n 1 {WHOLE}"
-FENCE = re.compile(r"```\w*\n(.*?)^```$", re.M | re.S)
+PAGES = ["README.md", "CONTRIBUTING.md", "data/raw/README.md"]
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+FENCE = re.compile(r"```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PATH = re.compile(r"(?<![\w./-])(?:stages|tests|tools|benchmarks|docs|data|reports|\.github|\.ci)/[\w.*/-]*\w")
+TO_BE_MADE = re.compile(r"momentum|data/raw/own\.csv|data/[a-z_*]+\.csv|\blrr\b")  # by the reader, or by a run
 
 
-def follow(page: str, clone: Path) -> int:
-    """Does the edits of a page; gives the number of lines written, blank ones not counted."""
-    lines = 0
-    for step in STEP.finditer(page):
-        block = FENCE.match(page, step.end())
-        assert block is not None, step[0]
-        text = block[1]
-        lines += sum(bool(line.strip()) for line in text.splitlines())
-        path = clone / (step["file"] or step["new"])
-        if step["new"]:
-            assert not path.exists()
-            path.write_text(text, encoding="utf-8")
-            continue
-        old = path.read_text(encoding="utf-8")
-        assert old.count(f"\n{step['line']}\n") == 1, f"{path.name}: {step['line']}"
-        place = old.index(f"\n{step['line']}\n") + 1 + (len(step["line"]) + 1) * (step["side"] == "below")
-        path.write_text(old[:place] + text + old[place:], encoding="utf-8")
-    return lines
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone that finds the environment of these tests in .venv, as complete as `make` leaves it."""
-    clone = clone_into(tmp_path_factory.mktemp("docs") / "project")
-    (clone / ".venv").symlink_to(sys.prefix, target_is_directory=True)
-    (clone / ".git/info/exclude").write_text(".venv\n", encoding="utf-8")
-    os.utime(clone / "requirements.txt", (0, 0))
-    run(clone, "git", "update-index", "--refresh")  # else git would write the file anew, and make install everything
-    return clone
+def articles() -> dict[str, dict[str, str]]:
+    """The article of every experiment that has one."""
+    entries = {name: entry["article"] for name, entry in yaml.safe_load(text_of("data/published.yaml")).items()}
+    return {name: article for name, article in entries.items() if article["title"] != "none"}
 
 
+def commands(page: str) -> list[str]:
+    """The lines of a page's console blocks, those that end in a backslash joined with the next."""
+    blocks = [block for language, block in FENCE.findall(text_of(page)) if language == "console"]
+    return [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", "").splitlines()]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text_of(page)):
+        path, _, anchor = target.partition("#")
+        found = (ROOT / page).parent / path
+        assert found.exists(), target
+        headings = re.findall(r"^#+ (.*)", found.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings], target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_settings_and_make_targets_that_a_page_names_exist(page: str) -> None:
+    text = text_of(page).replace("<experiment>", "nn")
+    for path in PATH.findall(text):
+        assert list(ROOT.glob(path)) or TO_BE_MADE.search(path), path
+    for module in re.findall(r"python -m ((?:stages|tools)[.\w]*\w)", text):
+        assert list(ROOT.glob(f"{module.replace('.', '/')}*")) or TO_BE_MADE.search(module), module
+    settings = [f"{name}." for name in leaves(TREE)]
+    without_python = FENCE.sub(lambda block: "" if block[1] == "python" else block[0], text)
+    for name in re.findall(r"(?<![\w./-])(?:data|train|replicate)\.[a-z_.]*[a-z]\b", without_python):
+        assert any(setting.startswith(f"{name}.") for setting in settings) or TO_BE_MADE.search(name), name
+    for target in re.findall(r"(?:^|`)make\s+([a-z-]+)", text, re.MULTILINE):
+        assert f"\n{target}:" in text_of("Makefile"), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_dvc_knows_the_commands_of_a_page(page: str) -> None:
+    inline = re.findall(r"`(dvc [^`]+)`", text_of(page))
+    for line in [*commands(page), *inline]:
+        for command in re.findall(r"(?:^|&& )dvc ([^|>&]*)", line):
+            get_main_parser().parse_args(shlex.split(command, comments=True))  # ends the test at an unknown word
+
+
+def test_the_readme_links_and_dates_every_article() -> None:
+    text = text_of("README.md")
+    links = {f"[{n}]": link for n, link in re.findall(r"^\[(\d)\]: (.*)$", text, re.MULTILINE)}
+    published = articles()
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|.* \| (.*) \|$", text, re.MULTILINE)
+    assert [row[:2] for row in rows] == [(e.name, e.data_set) for e in EXPERIMENTS.values() if e.name in published]
+    for name, _, article in rows:
+        title, date = published[name]["title"], published[name]["date"][:10]
+        if not article.startswith("the same"):
+            assert links[article.removeprefix(f"[{title}]")[:3]] == "https://duckduckgo.com/?q=" + quote(f'"{title}"')
+            assert date == "undated" or article.endswith(date)
+
+
+def test_every_article_is_cited() -> None:
+    citation = yaml.safe_load(text_of("CITATION.cff"))
+    cited = {ref["title"]: (str(ref.get("date-published", "undated")), ref["notes"]) for ref in citation["references"]}
+    assert set(cited) == {article["title"] for article in articles().values()}
+    for name, article in articles().items():
+        date, notes = cited[article["title"]]
+        assert date == article["date"][:10]
+        assert re.search(rf"here the experiments? .*\b{name}\b", notes, re.IGNORECASE | re.DOTALL), name
+
+
+def test_editors_are_offered_dvc_and_yaml() -> None:
+    extensions = json.loads(text_of(".vscode/extensions.json"))
+    assert {"iterative.dvc", "redhat.vscode-yaml"} <= set(extensions["recommendations"])
+
+
+# --- how-dvc-decides -------------------------------------------------------------------------------------------------
+
+DECIDES = "docs/how-dvc-decides.md"
 EDIT = re.compile(
     r"^Set `(?P<key>[^`]+)` to `(?P<value>[^`]+)` in `params.yaml`|^Append `(?P<text>[^`]+)` to `(?P<file>[^`]+)`"
 )
-PROMPT = re.compile(r"^\$ ", re.M)
+
+
+def test_the_readme_names_the_stages_that_dvc_runs_for_a_learning_rate() -> None:
+    """As the page does, which the next test repeats."""
+    printed = text_of(DECIDES).partition("Set `train.nn.lr`")[2].partition("## ")[0]
+    (said,) = re.findall(r"dvc repro +# runs (.*), and nothing else", text_of("README.md"))
+    assert re.findall(r"Running stage '(.*)'", printed) == re.split(", | and ", said)
 
 
 @pytest.mark.slow
-def test_what_dvc_decides(clone: Path) -> None:
+def test_dvc_decides_as_the_page_prints(tmp_path: Path) -> None:
     """Every command of the page prints what the page says."""
+    clone = clone_into(tmp_path / "project")
     dvc(clone, "repro")
-    page = (ROOT / "docs/how-dvc-decides.md").read_text(encoding="utf-8")
     compared = 0
-    for part in page.split("\n\n"):
+    for part in text_of(DECIDES).split("\n\n"):
         if edit := EDIT.match(part):
             if edit["key"]:
                 set_param(clone, edit["key"], yaml.safe_load(edit["value"]))
@@ -73,64 +131,7 @@ def test_what_dvc_decides(clone: Path) -> None:
                 with (clone / edit["file"]).open("a", encoding="utf-8") as file:
                     file.write(edit["text"] + "\n")
         elif block := FENCE.match(part + "\n"):
-            for command, _, printed in (entry.partition("\n") for entry in PROMPT.split(block[1])[1:]):
+            for command, _, printed in (entry.partition("\n") for entry in re.split(r"^\$ ", block[2], flags=re.M)[1:]):
                 assert run(clone, "sh", "-c", command) == printed, command
                 compared += 1
-    assert compared == page.count("\n$ ") > 10
-
-
-@pytest.mark.slow
-def test_a_seventh_experiment(clone: Path) -> None:
-    page = (ROOT / "docs/adding-an-experiment.md").read_text(encoding="utf-8")
-    before = results(clone)
-    assert follow(page, clone) < 100
-    (commands,) = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
-    for command in commands.splitlines():
-        run(clone, "sh", "-c", QUICK_TESTS if command == "make test" else command)
-    run(clone, sys.executable, "-m", "ruff", "format", "--check")
-    run(clone, sys.executable, "-m", "ruff", "check")
-    run(clone, sys.executable, "-m", "mypy")
-    metrics = json.loads((clone / "reports/metrics/momentum.json").read_text(encoding="utf-8"))
-    summary = json.loads((clone / "reports/summary.json").read_text(encoding="utf-8"))
-    repeated = json.loads((clone / "reports/replicates/momentum.json").read_text(encoding="utf-8"))
-    assert np.allclose([metrics["fitted"]["w"], metrics["fitted"]["b"]], [3, 0.8], atol=0.02)
-    assert repeated["random_start"]["loss"]["low"] < metrics["loss"] < repeated["random_start"]["loss"]["high"]
-    assert summary["checks"]["failed"] == 0
-    assert "A line, with momentum" in (clone / "reports/report.md").read_text(encoding="utf-8")
-    after = results(clone)
-    assert {path: after[path] for path in before} == before, "another experiment's results changed"
-
-
-def results(clone: Path) -> dict[str, bytes]:
-    """The results of every experiment; the summary is of all together."""
-    paths = [*(clone / "reports").rglob("*.json"), *(clone / "reports").rglob("*.csv")]
-    return {path.relative_to(clone).as_posix(): path.read_bytes() for path in paths if path.name != "summary.json"}
-
-
-def test_every_article_is_cited() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    published = yaml.safe_load((ROOT / "data/published.yaml").read_text(encoding="utf-8"))
-    published = {name: entry for name, entry in published.items() if entry["article"]["title"] != "none"}
-    articles = {(entry["article"]["title"], entry["article"]["date"][:10]) for entry in published.values()}
-    cited = {(entry["title"], str(entry.get("date-published", "undated"))) for entry in citation["references"]}
-    assert cited == articles
-    for name, entry in published.items():
-        (notes,) = (ref["notes"] for ref in citation["references"] if ref["title"] == entry["article"]["title"])
-        assert re.search(rf"here the experiments? .*\b{name}\b", notes, re.IGNORECASE | re.DOTALL), name
-
-
-def test_editors_are_offered_dvc_and_yaml() -> None:
-    extensions = json.loads((ROOT / ".vscode/extensions.json").read_text(encoding="utf-8"))
-    assert {"iterative.dvc", "redhat.vscode-yaml"} <= set(extensions["recommendations"])
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/how-dvc-decides.md", "docs/adding-an-experiment.md"]
-)
-def test_links_and_make_targets_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert ((ROOT / page).parent / target).exists(), target
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE):
-        assert f"\n{target}:" in makefile, target
+    assert compared == text_of(DECIDES).count("\n$ ") > 10

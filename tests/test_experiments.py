@@ -1,20 +1,16 @@
-"""DVC's experiments on this project: run, queued, shown, compared, applied, and swept."""
+"""DVC's experiments on this project, and the pages on adding an experiment and keeping one, followed to the letter."""
 
 import json
+import os
 import re
 import sys
-import time
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 
-from stages.common.files import read_linear_set
-from stages.common.params import Params
 from tests.clones import clone_into, dvc, run
-from tools.sweep import figure, predicted_loss
-
-LIMIT = 0.79  # 2 / largest eigenvalue on manual's data, as the report says
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -48,62 +44,96 @@ def test_a_misspelled_key_is_refused_by_dvc_and_an_added_one_by_the_check(clone:
     run(clone, "git", "checkout", "--quiet", ".")
 
 
-def test_a_sweep_through_the_queue(clone: Path, params: Params) -> None:
-    """Two experiments at a time, below and above the limit of stability; no worker is left."""
-    output = run(clone, sys.executable, "-m", "tools.sweep", "--lr", "0.01,0.9", "--seed", "1")
-    assert "sweep/manual.svg" in output
-    assert run(clone, "git", "status", "--porcelain") == ""
-    found = pd.read_csv(clone / "sweep/manual.csv")
-    assert found[["lr", "seed", "stopped"]].to_numpy().tolist() == [[0.01, 1, "iterations"], [0.9, 1, "diverged"]]
-    table, settings = read_linear_set(clone / "data/line.csv"), params.train.manual
-    below = found.iloc[0]
-    assert predicted_loss(table, below[["w", "b"]].to_numpy(float), settings, 0.01) == pytest.approx(below["loss"])
-    assert (clone / "sweep/manual.svg").read_text(encoding="utf-8") == figure(found, table, settings)
-    assert f"predicted limit of stability, {LIMIT}<" in (clone / "sweep/manual.svg").read_text(encoding="utf-8")
-    assert set(found["name"]) <= set(dvc(clone, "exp", "list", "--name-only").split())
-    assert no_worker_is_left(clone)
+# --- the pages -------------------------------------------------------------------------------------------------------
+
+STEP = re.compile(
+    r"^(?:In `(?P<file>[^`]+)`, (?P<what>above|below|in place of|delete) `(?P<first>[^`]+)`"
+    r"(?: up to (?:`(?P<last>[^`]+)`|(?P<end>the end)))?|Create `(?P<new>[^`]+)`|```console)$",
+    re.MULTILINE,
+)
+BLOCK = re.compile(r"\n*```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def no_worker_is_left(clone: Path, seconds: float = 60) -> bool:
-    """Whether DVC's workers end, which they do soon after they are told to."""
-    end = time.monotonic() + seconds
-    while "Worker status: 0 active, 0 idle" not in dvc(clone, "queue", "status"):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.5)
-    return True
+def follow(page: str, clone: Path, instead: dict[str, str]) -> int:
+    """Does the steps of a page, some commands otherwise; gives the number of lines written, blank ones not counted."""
+    text, lines = (ROOT / "docs" / page).read_text(encoding="utf-8"), 0
+    for step in STEP.finditer(text):
+        is_command = step[0] == "```console"
+        block = BLOCK.match(text, step.start() if is_command else step.end())
+        if is_command:
+            assert block is not None
+            for command in block[1].replace("\\\n", "").splitlines():
+                run(clone, "sh", "-c", instead.get(command, command))
+            continue
+        written = "" if step["what"] == "delete" or block is None else block[1]
+        lines += sum(bool(line.strip()) for line in written.splitlines())
+        path = clone / (step["new"] or step["file"])
+        assert path.exists() == (step["new"] is None), path
+        path.write_text(written if step["new"] else edited(path, step, written), encoding="utf-8")
+    return lines
 
 
-def sweep(clone: Path, lr: str) -> str:
-    """What a sweep prints that cannot run."""
-    output = run(clone, sys.executable, "-m", "tools.sweep", f"--lr={lr}", "--seed=1", code=1)
-    assert output.startswith("error: ")
-    assert "Traceback" not in output
-    return output
+def edited(path: Path, step: re.Match[str], written: str) -> str:
+    """A file's text after a step that names a line of it, or all lines from one up to another, which stays."""
+    old = "\n" + path.read_text(encoding="utf-8")
+    assert old.count(f"\n{step['first']}\n") == 1, f"{path.name}: {step['first']}"
+    first = old.index(f"\n{step['first']}\n") + 1
+    after = first + len(step["first"]) + 1
+    if step["what"] in ("above", "below"):
+        place = first if step["what"] == "above" else after
+        return (old[:place] + written + old[place:])[1:]
+    if step["last"] or step["end"]:
+        after = len(old) if step["end"] else old.index(f"\n{step['last']}\n", first) + 1
+    return (old[:first] + written + old[after:])[1:]
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> Path:
+    """A fresh clone that finds the environment of these tests in .venv, as complete as `make` leaves it."""
+    clone = clone_into(tmp_path / "project")
+    (clone / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    (clone / ".git/info/exclude").write_text(".venv\n", encoding="utf-8")
+    os.utime(clone / "requirements.txt", (0, 0))
+    run(clone, "git", "update-index", "--refresh")  # else git would write the file anew, and make install everything
+    return clone
+
+
+def results(clone: Path) -> dict[str, bytes]:
+    """The results of every experiment; the summary is of all together."""
+    paths = [*(clone / "reports").rglob("*.json"), *(clone / "reports").rglob("*.csv")]
+    return {path.relative_to(clone).as_posix(): path.read_bytes() for path in paths if path.name != "summary.json"}
+
+
+def only(*names: str) -> dict[str, str]:
+    """In place of `make test`, the tests that look at the project as a whole."""
+    return {"make test": f"{sys.executable} -m pytest -q -n 1 {' '.join(f'tests/test_{name}.py' for name in names)}"}
 
 
 @pytest.mark.slow
-def test_an_experiment_that_fails_is_named(clone: Path) -> None:
-    name = re.search(r"(sweep\d+-1) did not end well; `dvc queue logs \1` shows why", sweep(clone, "0"))
-    assert name is not None
-    assert "train.manual.lr: expected a number greater than 0" in dvc(clone, "queue", "logs", name[1])
-
-
-@pytest.mark.parametrize("lr", ["x(", ""])
-def test_a_sweep_of_nonsense_ends_in_one_message(clone: Path, lr: str) -> None:
-    assert "failed:" in sweep(clone, lr)
-
-
-def test_a_sweep_runs_nothing_but_its_own(clone: Path) -> None:
-    dvc(clone, "exp", "run", "--queue", "--name", "mine", "-S", "train.nn.lr=0.03", "train-nn")
-    assert "DVC's queue holds mine; let it finish" in sweep(clone, "0.1")
-    dvc(clone, "queue", "remove", "--queued")
+def test_a_seventh_experiment(complete: Path) -> None:
+    before = results(complete)
+    tests = only("declared", "docs", "graph", "params", "registry", "report", "views")
+    assert follow("adding-an-experiment.md", complete, tests) < 100
+    run(complete, "make", "lint")
+    metrics, found, summary = (
+        json.loads((complete / "reports" / name).read_text(encoding="utf-8"))
+        for name in ("metrics/momentum.json", "evaluation/momentum.json", "summary.json")
+    )
+    assert np.allclose([metrics["fitted"]["w"], metrics["fitted"]["b"]], [3, 0.8], atol=0.02)
+    assert 1 < found["quantity"]["loss"]["percentile_low"] < 99
+    assert summary["checks"]["failed"] == 0
+    assert "A line, with momentum" in (complete / "reports/report.md").read_text(encoding="utf-8")
+    after = results(complete)
+    assert {path: after[path] for path in before} == before, "another experiment's results changed"
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_shallow_clone_says_why_it_has_no_results(clone: Path, tmp_path: Path) -> None:
-    run(clone, "git", "commit", "--quiet", "--allow-empty", "--message=second")
-    run(tmp_path, "git", "clone", "--quiet", "--depth=1", clone.as_uri(), "shallow")
-    for name, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run(tmp_path / "shallow", "git", "config", name, value)
-    assert "expected 1 experiments of this commit, found 0; a shallow clone" in sweep(tmp_path / "shallow", "0.1")
+def test_from_six_experiments_to_one(complete: Path) -> None:
+    before = results(complete)
+    follow("from-six-to-one.md", complete, {})
+    assert dvc(complete, "status") == "Data and pipelines are up to date.\n"
+    after = results(complete)
+    assert {path.rpartition("/")[2] for path in after} == {"manual.json", "manual.csv"}
+    assert {path: before[path] for path in after} == after, "what was kept has other results"
+    report = (complete / "reports/report.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)", report, re.MULTILINE) == ["Linear regression by hand"]

@@ -1,362 +1,253 @@
-"""The repetitions: an independent second implementation of all six fits, and what they report."""
+"""The repetitions: a second implementation of all six fits, which goes the same way as the first, on fresh data."""
 
-import json
-from collections.abc import Callable
+import math
+import shutil
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-import yaml
 
-from stages.common import theory
-from stages.common.files import Table
-from stages.common.params import Params, Replicate
-from stages.common.recording import Fit
-from stages.common.repetition import (
-    CHUNK,
-    Quadratic,
-    Runs,
-    chunks,
-    fresh_linear_sets,
-    percentiles_of_printed,
-    prints_as,
-)
-from stages.replicate import logistic, manual, minibatch, nn, noisy, shared
-from stages.train_minibatch import shuffled_batches
+from stages.common.experiments import EXPERIMENTS
+from stages.common.files import read_csv
+from stages.common.schema import Replicate
+from stages.common.tables import Table
+from stages.replicate import nn, noisy
+from stages.replicate.logistic import fresh_clusters
+from stages.replicate.runs import CHUNK, CHUNK_CELLS, Runs, chunks, fresh_linear_sets
+from stages.train.logistic import accuracy
+from stages.train.minibatch import shuffled_batches
+from stages.train.recorder import Fit
+from stages.train.start import as_tensors
+from tests.clones import set_param
+from tests.conftest import DEFAULTS, ROOT, draw_table, run_fit, with_changes
 
-SEEDS = range(4)
+Array = np.ndarray
+BOTH = (False, True)
 
 
-def as_repetition(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """A table as one repetition: features (rows, 1, features), target (rows, 1)."""
-    return table.features.to_numpy()[:, np.newaxis], table.target.to_numpy()[:, np.newaxis]
-
-
-def start_of(fit: Fit, table: Table, *, standardize: bool = False) -> np.ndarray:
-    """The start that a fit recorded, (1, parameters), in the units in which the fit was made."""
-    *w, b = fit.history.iloc[0].loc["loss":].iloc[1:]
-    if not standardize:
-        return np.array([[*w, b]])
-    mean, sd = table.features.mean().to_numpy(), table.features.std(ddof=0).to_numpy()
-    return np.array([[*(w * sd), b + np.dot(w, mean)]])
-
-
-def assert_same_course(runs: Runs, fit: Fit, record: list[int]) -> None:
-    """Every recorded loss and parameter to 1e-9 of its column's largest magnitude, and the same end."""
-    history = fit.history.set_index("iteration")
-    at = history.loc[[k for k in record if k in history.index]]
-    places = [place for place, k in enumerate(record) if k in history.index]
-    assert len(at) > 1
-    pairs = [
-        ("loss", runs.loss_at[places, 0]),
-        *zip(at.columns[-runs.theta.shape[1] :], runs.theta_at[places, 0].T, strict=True),
-    ]
-    for name, values in pairs:
-        np.testing.assert_allclose(values, at[name], rtol=0, atol=1e-9 * history[name].abs().max(), err_msg=name)
-    assert runs.iterations[0] == history.index[-1]
-    assert runs.stopped[0] == fit.stopped
-    np.testing.assert_allclose(
-        runs.theta[0], list(fit.parameters().values()), rtol=0, atol=1e-9 * np.abs(runs.theta).max()
-    )
-
-
-def stable_lr(table: Table, factor: float, *, standardize: bool, accumulate: bool, share: float) -> float:
-    features = table.features.to_numpy()
-    if standardize:
-        features = (features - features.mean(0)) / features.std(0)
-    c = theory.curvature(theory.hessian(features, factor))
-    return share * (c.accumulating_lr if accumulate else c.stable_lr)
-
-
-@pytest.mark.parametrize("standardize", [False, True])
-@pytest.mark.parametrize("zero_grad", [False, True])
-@pytest.mark.parametrize("experiment", ["manual", "noisy"])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_full_batch_fits(
-    params: Params,
-    changed: Callable[..., Any],
-    drawn: Callable[..., Table],
-    fit: Callable[..., Fit],
-    experiment: str,
-    seed: int,
-    zero_grad: bool,
-    standardize: bool,
-) -> None:
-    generator = np.random.default_rng(seed)
-    table = drawn("line" if experiment == "manual" else "noisy_line", seed=seed)
-    factor, module = (2, manual) if experiment == "manual" else (1, noisy)
-    lr = stable_lr(table, factor, standardize=standardize, accumulate=not zero_grad, share=generator.uniform(0.1, 0.9))
-    changes = {
-        "lr": lr,
-        "zero_grad": zero_grad,
-        "standardize": standardize,
-        "seed": seed,
-        "stop_below": None,
-        "iterations": 200,
-        "log_every": 5,
-    }
-    trained = fit(experiment, table, **changes)
-    settings = changed(getattr(params.train, experiment), **changes)
-    record = list(range(0, 201, 5))
-    runs = module.descend(*as_repetition(table), start_of(trained, table, standardize=standardize), settings, record)
-    assert_same_course(runs, trained, record)
-
-
-@pytest.mark.parametrize("zero_grad", [False, True])
-@pytest.mark.parametrize("batch_size", [7, 10, 50])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_minibatch(
-    params: Params,
-    changed: Callable[..., Any],
-    drawn: Callable[..., Table],
-    fit: Callable[..., Fit],
-    seed: int,
-    batch_size: int,
-    zero_grad: bool,
-) -> None:
-    table = drawn("plane", seed=seed, rows=50)
-    lr = np.random.default_rng(seed).uniform(0.005, 0.03)
-    changes = {"lr": lr, "batch_size": batch_size, "seed": seed, "epochs": 6, "zero_grad": zero_grad}
-    trained = fit("minibatch", table, **changes)
-    generator = torch.Generator().manual_seed(seed)
-    torch.randn((2, 1), generator=generator, dtype=torch.float64)  # the start, drawn before the shuffles
-    batches = shuffled_batches(50, batch_size, generator)
-    per_epoch = -(-50 // batch_size)
-    orders = [torch.cat([next(batches) for _ in range(per_epoch)]).numpy()[:, np.newaxis] for _ in range(6)]
-    record = [epoch * per_epoch for epoch in range(7)]
-    settings = changed(params.train.minibatch, **changes)
-    runs = minibatch.descend(*as_repetition(table), start_of(trained, table), orders, settings, record)
-    assert_same_course(runs, trained, record)
-
-
-@pytest.mark.parametrize("features", [1, 3])
-@pytest.mark.parametrize("standardize", [False, True])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nn(
-    params: Params,
-    changed: Callable[..., Any],
-    drawn: Callable[..., Table],
-    fit: Callable[..., Fit],
-    seed: int,
-    standardize: bool,
-    features: int,
-) -> None:
-    table = drawn("stream", seed=seed, rows=90, weights=[1.2, -0.4, 2.0][:features], noise=0.1)
-    changes = {"lr": np.random.default_rng(seed).uniform(0.01, 0.05), "standardize": standardize, "seed": seed}
-    changes |= {"iterations": 300, "log_every": 30}
-    trained = fit("nn", table, **changes)
-    record = list(range(0, 301, 30))
-    settings = changed(params.train.nn, **changes)
-    runs = nn.descend(*as_repetition(table), start_of(trained, table, standardize=standardize), settings, record)
-    assert_same_course(runs, trained, record)
-
-
-@pytest.mark.parametrize("zero_grad", [False, True])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_shared(
-    params: Params,
-    changed: Callable[..., Any],
-    drawn: Callable[..., Table],
-    fit: Callable[..., Fit],
-    seed: int,
-    zero_grad: bool,
-) -> None:
-    table = drawn("stream", seed=seed, rows=200)
-    changes = {"lr": 0.01 if zero_grad else 0.001, "zero_grad": zero_grad, "seed": seed}
-    changes |= {"iterations": 300, "log_every": 30}
-    trained = fit("shared", table, **changes)
-    record = list(range(0, 301, 30))
-    settings = changed(params.train.shared, **changes)
-    assert_same_course(
-        shared.descend(*as_repetition(table), start_of(trained, table), settings, record), trained, record
-    )
-
-
-@pytest.mark.parametrize("zero_grad", [False, True])
-@pytest.mark.parametrize("loss", ["mse", "bce"])
-@pytest.mark.parametrize(("form", "standardize"), [("slope-intercept", False), ("general", False), ("general", True)])
-def test_logistic(
-    params: Params,
-    changed: Callable[..., Any],
-    drawn: Callable[..., Table],
-    fit: Callable[..., Fit],
-    form: str,
-    standardize: bool,
-    loss: str,
-    zero_grad: bool,
-) -> None:
-    table = drawn("clusters", seed=3, std=2.0)
-    changes = {"form": form, "loss": loss, "standardize": standardize, "zero_grad": zero_grad}
-    changes |= {"lr": 0.05 if zero_grad else 0.005, "iterations": 120, "log_every": 10}
-    trained = fit("logistic", table, **changes)
-    record = list(range(0, 121, 10))
-    settings = changed(params.train.logistic, **changes)
-    start = np.array([[1.0, 0.0]]) if form == "slope-intercept" else np.zeros((1, 3))
-    assert_same_course(logistic.descend(*as_repetition(table), start, settings, record), trained, record)
-
-
-@pytest.mark.parametrize("experiment", ["manual", "noisy", "minibatch", "nn", "shared", "logistic"])
-def test_the_stop_is_the_same(
-    params: Params, changed: Callable[..., Any], drawn: Callable[..., Table], fit: Callable[..., Fit], experiment: str
-) -> None:
-    """Both implementations end after the update of the same iteration."""
-    data_set = {"manual": "line", "noisy": "noisy_line", "minibatch": "plane", "logistic": "clusters"}.get(
-        experiment, "stream"
-    )
-    table = drawn(data_set)
-    stop_below = {"manual": 0.05, "noisy": 1.0, "minibatch": 0.1, "nn": 1e-3, "shared": 1e-3, "logistic": 0.01}[
-        experiment
-    ]
-    trained = fit(experiment, table, stop_below=stop_below)
-    assert trained.stopped == "loss"
-    settings = changed(getattr(params.train, experiment), stop_below=stop_below)
-    arguments: list[Any] = [*as_repetition(table), start_of(trained, table)]
+def repeated(experiment: str, table: Table, fit: Fit, changes: dict[str, object], record: Sequence[int] = ()) -> Runs:
+    """One repetition with the data, the start and the shuffles of a fit, by the second implementation."""
+    settings = with_changes(getattr(DEFAULTS.train, experiment), **changes)
+    *weights, b = fit.parameters(row=0).values()
+    if getattr(settings, "standardize", False):
+        mean, sd = table.features.mean(0), table.features.std(0)
+        weights, b = list(weights * sd), b + weights @ mean
+    arguments: list[Any] = [table.features[:, np.newaxis], table.target[:, np.newaxis], np.array([[*weights, b]])]
     if experiment == "minibatch":
         generator = torch.Generator().manual_seed(settings.seed)
-        torch.randn((2, 1), generator=generator, dtype=torch.float64)
-        batches = shuffled_batches(1000, 10, generator)
-        arguments.append([torch.cat([next(batches) for _ in range(100)]).numpy()[:, np.newaxis] for _ in range(3)])
-    module = {
-        "manual": manual,
-        "noisy": noisy,
-        "minibatch": minibatch,
-        "nn": nn,
-        "shared": shared,
-        "logistic": logistic,
-    }
-    runs = module[experiment].descend(*arguments, settings)
-    assert runs.stopped[0] == "loss"
-    assert runs.iterations[0] == trained.metrics()["iterations"]
-    assert runs.stop_loss[0] == pytest.approx(trained.stop_loss, rel=1e-6)
-    assert runs.loss[0] == pytest.approx(trained.metrics()["loss"], rel=1e-6)
+        torch.randn((len(weights), 1), generator=generator, dtype=torch.float64)  # the start, drawn before the shuffles
+        batches = shuffled_batches(len(table.target), settings.batch_size, generator)
+        epoch = range(math.ceil(len(table.target) / settings.batch_size))
+        arguments.append(
+            torch.cat([next(batches) for _ in epoch]).numpy()[:, np.newaxis] for _ in range(settings.epochs)
+        )
+    repeat = import_module(f"stages.replicate.{experiment}").repeat
+    found = repeat(*arguments, settings, record) if record else repeat(*arguments, settings)
+    runs, more = found if isinstance(found, tuple) else (found, None)
+    if experiment == "logistic":
+        assert list(more) == [accuracy(fit, *as_tensors(table), settings.form)]
+    assert isinstance(runs, Runs)
+    return runs
 
 
-def test_repetitions_do_not_disturb_each_other(params: Params, changed: Callable[..., Any]) -> None:
+def assert_same_end(runs: Runs, fit: Fit) -> None:
+    """Losses and parameters to 1e-9 of the largest on the way."""
+    assert (runs.stopped[0], runs.iterations[0]) == (fit.stopped, fit.history["iteration"][-1])
+    for name, value in {"loss": runs.loss[0], **dict(zip(fit.parameters(), runs.theta[0], strict=True))}.items():
+        column = fit.history[name]
+        assert value == pytest.approx(column[-1], rel=0, abs=1e-9 * max(map(abs, column)) + 1e-15), name
+    stop_loss = math.nan if fit.stop_loss is None else fit.stop_loss
+    assert runs.stop_loss[0] == pytest.approx(stop_loss, rel=1e-6, nan_ok=True)
+
+
+# --- beside the fits -------------------------------------------------------------------------------------------------
+
+SETTINGS: list[tuple[str, dict[str, object], dict[str, object]]] = [
+    ("manual", {}, {"lr": 0.3}),
+    ("manual", {}, {"lr": 0.3, "standardize": True}),
+    ("noisy", {}, {"lr": 0.01, "stop_below": None}),
+    ("noisy", {}, {"lr": 0.01, "stop_below": None, "standardize": True}),
+    ("minibatch", {"rows": 50}, {"batch_size": 10}),
+    ("minibatch", {"rows": 50}, {"batch_size": 7, "standardize": True}),
+    ("minibatch", {"rows": 50}, {"batch_size": 50}),
+    ("nn", {"rows": 30, "noise": 0.1}, {"lr": 0.02}),
+    ("nn", {"rows": 30, "weights": [1.2, -0.4, 2.0]}, {"lr": 0.02, "standardize": True}),
+    ("shared", {"rows": 30}, {"lr": 0.01}),
+    ("logistic", {"std": 2.0}, {"loss": "mse", "stop_below": None}),
+    ("logistic", {"std": 2.0}, {"loss": "bce", "stop_below": None}),
+    ("logistic", {"std": 2.0}, {"loss": "mse", "form": "general"}),
+    ("logistic", {"std": 2.0}, {"loss": "bce", "form": "general", "standardize": True}),
+]
+
+
+@pytest.mark.parametrize("updates", [1, 40])
+@pytest.mark.parametrize("zero_grad", BOTH)
+@pytest.mark.parametrize(("experiment", "data", "settings"), SETTINGS)
+def test_both_implementations_go_the_same_way(
+    experiment: str, data: dict[str, object], settings: dict[str, object], zero_grad: bool, updates: int
+) -> None:
+    table = draw_table(EXPERIMENTS[experiment].data_set, seed=updates, **data)
+    length = {"epochs": -(-updates // 10)} if experiment == "minibatch" else {"iterations": updates}
+    changes = {**settings, "zero_grad": zero_grad, **length}
+    fit = run_fit(experiment, table, **changes)
+    assert_same_end(repeated(experiment, table, fit, changes), fit)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "stop_below"),
+    [("manual", 0.05), ("noisy", 1.0), ("minibatch", 0.1), ("nn", 1e-3), ("shared", 1e-3), ("logistic", 0.01)],
+)
+def test_both_implementations_stop_after_the_same_update(experiment: str, stop_below: float) -> None:
+    table = draw_table(EXPERIMENTS[experiment].data_set)
+    fit = run_fit(experiment, table, stop_below=stop_below)
+    assert fit.stopped == "loss"
+    assert_same_end(repeated(experiment, table, fit, {"stop_below": stop_below}), fit)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes"),
+    [
+        ("manual", {"lr": 2.0}),
+        ("noisy", {"zero_grad": True}),
+        ("minibatch", {"lr": 9.0, "epochs": 20}),
+        ("nn", {"lr": 3.0, "log_every": 7}),
+        ("shared", {"lr": 3.0, "log_every": 1}),
+    ],
+)
+def test_both_implementations_diverge_and_end_at_a_finite_observation(
+    experiment: str, changes: dict[str, object]
+) -> None:
+    """Sums that overflow and moments that do may lie an update or two apart."""
+    table = draw_table(EXPERIMENTS[experiment].data_set)
+    fit = run_fit(experiment, table, **changes)
+    runs = repeated(experiment, table, fit, changes)
+    assert runs.stopped[0] == fit.stopped == "diverged"
+    assert runs.iterations[0] == pytest.approx(fit.history["iteration"][-1], abs=2)
+    assert np.isfinite([runs.loss[0], *runs.theta[0]]).all()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "log_every", "record"),
+    [
+        ("manual", {"stop_below": 0.5}, 1, [0, 3, 20, 2000]),
+        ("minibatch", {}, 2, [0, 100, 200, 300]),  # observes every other epoch and records each
+        ("shared", {"iterations": 60}, 20, [0, 40, 60, 80]),
+    ],
+)
+def test_recorded_states_are_those_of_the_fits_history_and_nan_where_a_run_did_not_get(
+    experiment: str, changes: dict[str, object], log_every: int, record: list[int]
+) -> None:
+    table = draw_table(EXPERIMENTS[experiment].data_set)
+    fit = run_fit(experiment, table, **changes, log_every=1)
+    runs = repeated(experiment, table, fit, {**changes, "log_every": log_every}, record)
+    names = ["loss", *fit.parameters()]
+    history = {k: row for k, *row in zip(fit.history["iteration"], *(fit.history[name] for name in names), strict=True)}
+    expected = [history.get(k, [math.nan] * len(names)) for k in record]
+    np.testing.assert_allclose(np.column_stack([runs.loss_at, runs.theta_at[:, 0]]), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_repetitions_do_not_disturb_each_other() -> None:
     """Side by side, with runs that stop, run on and diverge, each does what it does alone."""
     generator = np.random.default_rng(5)
-    features, target = fresh_linear_sets(params.data.noisy_line, None, 40, generator)
+    features, target = fresh_linear_sets(DEFAULTS.data.noisy_line, None, 40, generator)
     start = np.column_stack([generator.standard_normal(40), np.zeros(40)])
-    settings = changed(params.train.noisy, iterations=1000)
-    together = noisy.descend(features, target, start, settings)
+    together, largest = noisy.repeat(features, target, start, DEFAULTS.train.noisy)
     assert set(together.stopped) == {"loss", "iterations", "diverged"}
     for r in range(40):
-        alone = noisy.descend(features[:, r : r + 1], target[:, r : r + 1], start[r : r + 1], settings)
+        one = slice(r, r + 1)
+        alone, eigenvalue = noisy.repeat(features[:, one], target[:, one], start[one], DEFAULTS.train.noisy)
         assert (alone.stopped[0], alone.iterations[0]) == (together.stopped[r], together.iterations[r])
         np.testing.assert_array_equal(alone.theta[0], together.theta[r])
+        x = np.column_stack([features[:, r, 0], np.ones(len(features))])
+        np.testing.assert_allclose([largest[r], eigenvalue[0]], np.linalg.eigvalsh(x.T @ x / len(x))[-1], rtol=1e-12)
     assert np.isfinite(together.theta).all()
     assert np.isfinite(together.loss).all()
 
 
-def test_quadratic_is_the_loss_and_its_gradient(params: Params) -> None:
-    generator = np.random.default_rng(0)
-    features, target = fresh_linear_sets(params.data.plane.model_copy(update={"rows": 20}), None, 3, generator)
-    theta = generator.normal(size=(3, 3))
-    Z = np.concatenate([features, np.ones((20, 3, 1))], axis=2)
-    residual = np.einsum("nri,ri->nr", Z, theta) - target
-    for factor in (1, 2):
-        q = Quadratic(features, target, factor)
-        np.testing.assert_allclose(q.loss(theta), factor / 2 * (residual**2).mean(0), rtol=1e-12)
-        np.testing.assert_allclose(q.gradient(theta), factor * np.einsum("nri,nr->ri", Z, residual) / 20, rtol=1e-11)
-        for r in range(3):
-            expected = theory.curvature(theory.hessian(features[:, r], factor)).eigenvalues[-1]
-            assert q.largest_eigenvalue()[r] == pytest.approx(expected, rel=1e-12)
+# --- fresh data ------------------------------------------------------------------------------------------------------
 
 
-def test_chunks_do_not_depend_on_the_count() -> None:
-    few = [
-        generator.random()
-        for _, generator in chunks(Replicate(count=CHUNK + 1, seed=3), experiment=1, own=None, drawn=100)
-    ]
-    many = [
-        generator.random()
-        for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=1, own=None, drawn=100)
-    ]
-    other = [
-        generator.random()
-        for _, generator in chunks(Replicate(count=5 * CHUNK, seed=3), experiment=2, own=None, drawn=100)
-    ]
-    assert few == many[: len(few)]
-    assert not set(many) & set(other)
-    assert (
-        sum(size for size, _ in chunks(Replicate(count=5 * CHUNK + 7, seed=3), experiment=1, own=None, drawn=100))
-        == 5 * CHUNK + 7
-    )
+def test_chunks_depend_on_seed_and_experiment_but_not_on_the_count() -> None:
+    def drawn(experiment: str, count: int, seed: int = 3) -> list[float]:
+        return [generator.random() for _, generator in chunks(experiment, Replicate(count=count, seed=seed), None, 100)]
 
-
-def test_bootstrap_resamples_rows(params: Params) -> None:
-    table = Table(pd.DataFrame({"x": [1.0, 2.0, 3.0]}), pd.Series([10.0, 20.0, 30.0], name="y"))
-    features, target = fresh_linear_sets(params.data.line, table, 500, np.random.default_rng(0))
-    assert features.shape == (3, 500, 1)
-    np.testing.assert_array_equal(10 * features[:, :, 0], target)  # rows stay together
-    assert len({tuple(sorted(column)) for column in target.T}) == 10  # all multisets of 3 out of 3
+    few, many = drawn("manual", CHUNK + 1), drawn("manual", 5 * CHUNK)
+    assert few == many[:2]
+    others = [*drawn("noisy", 5 * CHUNK), *drawn("manual", 5 * CHUNK, seed=4)]
+    assert len({*many, *others}) == 15
+    for rows, sizes in ((100, [CHUNK, CHUNK, 7]), (CHUNK_CELLS // 400, [400, 400, 207]), (CHUNK_CELLS, [1] * 1007)):
+        settings = Replicate(count=2 * CHUNK + 7, seed=3)
+        assert [size for size, _ in chunks("nn", settings, None, rows)] == sizes
 
 
 @pytest.mark.parametrize(
-    ("printed", "low", "high"),
-    [("0.5", 45, 55), ("0.50", 50, 51), ("2.0", 100, 100), ("-1", 0, 0), ("0.000", 0, 1)],
+    ("x", "low", "high", "mean", "sd"),
+    [
+        ({"distribution": "uniform", "low": -1, "high": 2}, -1, 2, 0.5, math.sqrt(0.75)),
+        ({"distribution": "normal", "mean": 5, "sd": 2}, -math.inf, math.inf, 5, 2),
+    ],
 )
-def test_percentiles_cover_the_rounding_of_print(printed: str, low: float, high: float) -> None:
-    values = np.arange(100) / 100
-    found = percentiles_of_printed(values, printed)
-    assert (found["percentile_low"], found["percentile_high"]) == pytest.approx((low, high), abs=1.01)
+def test_fresh_linear_sets_are_drawn_as_the_settings_say(
+    x: dict[str, object], low: float, high: float, mean: float, sd: float
+) -> None:
+    for noise in (0, 0.1):
+        data = with_changes(DEFAULTS.data.plane, rows=400, x=x, weights=[2.0, -1.0], bias=3.0, noise=noise)
+        features, target = fresh_linear_sets(data, None, 50, np.random.default_rng(0))
+        assert features.shape == (400, 50, 2)
+        assert low <= features.min() < features.max() < high
+        np.testing.assert_allclose([features.mean(), features.std()], [mean, sd], atol=0.04)
+        residual = target - features @ [2, -1] - 3
+        assert (residual.mean(), residual.std()) == pytest.approx((0, noise), abs=2e-3)
 
 
-def test_prints_as() -> None:
-    shown = prints_as(np.array([1.2325001, 1.2334999, 1.2324999, 1.2335001]), "1.233")
-    assert shown.tolist() == [True, True, False, False]
+def test_fresh_clusters_lie_around_their_centres() -> None:
+    data = with_changes(DEFAULTS.data.clusters, rows_per_cluster=300, std=0.5)
+    features, label = fresh_clusters(data, None, 20, np.random.default_rng(0))
+    for value, center in enumerate(data.centers):
+        mine = features[label == value]
+        assert len(mine) == 300 * 20
+        np.testing.assert_allclose([mine.mean(0), mine.std(0)], [center, [0.5, 0.5]], atol=0.03)
 
 
-@pytest.mark.parametrize("experiment", ["manual", "noisy", "minibatch", "nn", "shared", "logistic"])
-def test_stage(project: Path, monkeypatch: pytest.MonkeyPatch, experiment: str) -> None:
-    """With few repetitions: the same bytes twice, strict JSON, a row a repetition or step."""
-    (project / "data/published.yaml").write_text(
-        (Path(__file__).parents[1] / "data/published.yaml").read_text("utf-8"), "utf-8"
-    )
-    tree = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    tree["replicate"]["count"] = 7
-    Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    module = {
-        "manual": manual,
-        "noisy": noisy,
-        "minibatch": minibatch,
-        "nn": nn,
-        "shared": shared,
-        "logistic": logistic,
-    }
+def test_the_bootstrap_draws_whole_rows_with_replacement() -> None:
+    table = Table(np.array([[1.0], [2.0], [3.0]]), np.array([10.0, 20.0, 30.0]), ["x"], "y")
+    for features, target in (
+        fresh_linear_sets(DEFAULTS.data.line, table, 500, np.random.default_rng(0)),
+        fresh_clusters(DEFAULTS.data.clusters, table, 500, np.random.default_rng(0)),
+    ):
+        assert features.shape == (3, 500, 1)
+        np.testing.assert_array_equal(10 * features[:, :, 0], target)
+        assert len({tuple(sorted(column)) for column in target.T}) == 10, "all multisets of 3 out of 3"
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+def test_the_share_as_printed_counts_what_rounds_to_all_printed_numbers() -> None:
+    w, b = [1.2325001, 1.2334999, 1.2324999, 1.2335001, 1.233], [0.988, 0.9884, 0.988, 0.988, 0.99]
+    at_one, at_another = np.column_stack([w, b]), np.full((5, 2), np.nan)
+    share = nn.share_as_printed(np.array([at_one, at_another]), {"w": "1.233", "b": "0.988"})
+    assert share.tolist() == [0.4, 0]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_stage_writes_a_row_a_repetition_and_the_same_bytes_again(project: Path, experiment: str) -> None:
+    shutil.copy(ROOT / "data/published.yaml", "data")
+    set_param(project, "replicate.count", 7)
     written = []
     for _ in range(2):
-        module[experiment].main()
+        import_module(f"stages.replicate.{experiment}").main()
         written.append({path.name: path.read_bytes() for path in Path("reports/replicates").iterdir()})
     assert written[0] == written[1]
-    found = json.loads(written[0][f"{experiment}.json"], parse_constant=pytest.fail)
-    assert found["count"] == 7
-    table = pd.read_csv(f"reports/replicates/{experiment}.csv")
-    assert len(table) == (251 if experiment == "nn" else 7)
-
-
-@pytest.mark.parametrize(("experiment", "file"), [("manual", "norris"), ("logistic", "iris")])
-def test_own_csv_is_bootstrapped(project: Path, experiment: str, file: str) -> None:
-    """The bootstrap's standard error of the slope is near the exact one: within a third, for 36 rows."""
-    (project / "data/published.yaml").write_text(
-        (Path(__file__).parents[1] / "data/published.yaml").read_text("utf-8"), "utf-8"
-    )
-    tree = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    tree["replicate"]["count"] = 500
-    data_set = {"manual": "line", "logistic": "clusters"}[experiment]
-    tree["data"][data_set]["file"] = f"data/raw/{file}.csv"
-    tree["train"][experiment] |= {"standardize": True, "stop_below": None, "zero_grad": True}
-    tree["train"]["logistic"] |= {"form": "general", "loss": "bce", "lr": 1.0, "iterations": 300}
-    tree["train"]["manual"] |= {"lr": 0.1, "iterations": 300}
-    Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    Path(f"data/{data_set}.csv").write_bytes(Path(f"data/raw/{file}.csv").read_bytes())
-    {"manual": manual, "logistic": logistic}[experiment].main()
-    found = json.loads(Path(f"reports/replicates/{experiment}.json").read_text(encoding="utf-8"))
-    if experiment == "manual":
-        slope = found["random_start"]["fitted"]["w"]
-        assert slope["sd"] == pytest.approx(0.00042979684, rel=0.33)
-        assert slope["mean"] == pytest.approx(1.0021168, abs=3 * slope["sd"])
-    else:
-        assert found["accuracy"]["median"] == pytest.approx(0.94, abs=0.03)
+    columns = read_csv(Path(f"reports/replicates/{experiment}.csv"))
+    assert len(columns["loss"]) == 7
+    for name, values in columns.items():
+        assert name == "stopped" or np.isfinite(values).all()
+    for name, column, first, last in (("nn", "iteration", 0, 5000), ("shared", "repetition", 0, 6)):
+        if name == experiment:
+            values = read_csv(Path(f"reports/replicates/{name}-course.csv"))[column]
+            assert (values[0], values[-1]) == (first, last)

@@ -3,91 +3,86 @@
 import json
 import re
 import shutil
-import xml.etree.ElementTree as ET
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
-from html import escape
+from dataclasses import dataclass
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import yaml
+from markdown_it import MarkdownIt
 
-from stages import generate_data, report
-from stages.common import answers
 from stages.common.errors import UserError
-from stages.common.evidence import EXPERIMENTS, as_text, compared_settings, truth
-from stages.common.figures import MAX_FRAMES, MAX_POINTS, Scatter, evenly_spaced, fit_picture, loss_picture
-from stages.common.files import write_csv, write_json
-from stages.common.params import Data, Train, load_group
-
-ROOT = Path(__file__).parent.parent
-HOSTILE = "<script>alert('1')</script> | `$x^2$` [a](b) *_&"
-
-
-READ = ("params.yaml", "data/published.yaml", "data/raw", "reports/metrics", "reports/history", "reports/replicates")
+from stages.common.experiments import EXPERIMENTS
+from stages.common.files import read_csv, read_json, write_json
+from stages.report import __main__ as report
+from stages.report.render import anchor, number, percentile, setting
+from tests.conftest import ROOT
+from tests.evidence import ODD, ODD_TABLE, lay_out, rerun
 
 
-def fill(folder: Path) -> None:
-    """All that the report reads, with the committed results."""
-    for name in READ:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    for name, model in generate_data.MODELS.items():
-        write_csv(generate_data.draw(load_group(f"data.{name}", model)), Path(f"data/{name}.csv"))
+@dataclass(frozen=True)
+class Built:
+    """A folder with a report, and the two views."""
+
+    folder: Path
+    markdown: str
+    html: str
+
+    def found(self, experiment: str) -> dict[str, Any]:
+        evaluation: dict[str, Any] = read_json(self.folder / f"reports/evaluation/{experiment}.json")
+        return evaluation
+
+    def section(self, experiment: str) -> list[str]:
+        """The experiment's part of both views, as text: without backslashes and entities."""
+        title = re.escape(EXPERIMENTS[experiment].title)
+        markdown = re.search(rf"^## {title}$.*?(?=^## |\Z)", self.markdown, re.MULTILINE | re.DOTALL)
+        html = re.search(rf'<section id="{experiment}".*?</section>', self.html, re.DOTALL)
+        assert markdown is not None
+        assert html is not None
+        return [markdown[0].replace("\\", ""), unescape(html[0])]
 
 
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to change, the current one, that holds all that the report reads."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(answers, "STEPS", 2000)  # the long descent of article D's answer, shortened
-    fill(tmp_path)
-    return tmp_path
+def built() -> Built:
+    """The report of what lies in the current folder."""
+    report.main()
+    views = (Path("reports", name).read_text(encoding="utf-8") for name in ("report.md", "index.html"))
+    return Built(Path.cwd(), *views)
 
 
-@pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A folder with the report of the committed results, and its two views; not to be changed."""
-    folder = tmp_path_factory.mktemp("built")
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The report of the committed results."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(answers, "STEPS", 2000)
-        fill(folder)
-        return folder, *built()
+        patch.chdir(tmp_path_factory.mktemp("usual"))
+        shutil.copytree(ROOT / "reports", "reports")
+        return built()
 
 
-@pytest.fixture
-def default(built_once: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Both views of the report of the committed results, whose folder is the current one."""
-    folder, *views = built_once
-    monkeypatch.chdir(folder)
-    return views[0], views[1]
-
-
-@pytest.fixture
-def change(results: Path) -> Callable[[str, str, Any], None]:
-    """Sets a key of a group of the folder's params.yaml."""
-
-    def set_key(group: str, key: str, value: object) -> None:
-        tree = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-        first, second = group.split(".")
-        tree[first][second][key] = value
-        Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-
-    return set_key
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The report of a run that departs from its article, one that diverges, odd names, and separable classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("unusual"))
+        lay_out()
+        rerun("manual", {"train.manual.lr": 0.02, "train.manual.iterations": 30})
+        rerun("noisy", {"train.noisy.zero_grad": True})
+        rerun("minibatch", {}, ODD_TABLE)
+        rerun("logistic", {"train.logistic.form": "general"}, {"f": [-1.0, 1.0] * 9, "label": [0.0, 1.0] * 9})
+        return built()
 
 
 class Page(HTMLParser):
-    """The tags, ids and texts of a page."""
+    """The tags and texts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -95,330 +90,170 @@ class Page(HTMLParser):
 
     handle_startendtag = handle_starttag
 
-
-def built() -> tuple[str, str]:
-    report.main()
-    reports = Path("reports")
-    return (reports / "report.md").read_text(encoding="utf-8"), (reports / "index.html").read_text(encoding="utf-8")
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
-def frames_in(html: str) -> list[list[list[Any]]]:
-    return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', html)]
+# --- what it says ----------------------------------------------------------------------------------------------------
 
 
-def test_both_views_say_the_same(default: tuple[str, str]) -> None:
-    markdown, html = default
-    published = yaml.safe_load(Path("data/published.yaml").read_text(encoding="utf-8"))
-    for experiment, (_, title) in EXPERIMENTS.items():
-        metrics = json.loads(Path(f"reports/metrics/{experiment}.json").read_text(encoding="utf-8"))
-        for view in (markdown, html):
-            assert title in view
-            assert published[experiment]["article"]["title"] in view
-            assert published[experiment]["article"]["date"] in view
-            for value in metrics["fitted"].values():
-                assert report.number(value) in view
-            for value in published[experiment].get("fitted", {}).values():
-                assert value in view
-    for name in re.findall(r"\]\((figures/[^)]+)\)", markdown):
-        assert (Path("reports") / name).is_file()
-    for heading in re.findall(r"\(#([^)]+)\)", markdown):
-        assert heading in {report.anchor(title) for _, title in EXPERIMENTS.values()}
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_both_views_say_all_that_was_found(usual: Built, experiment: str) -> None:
+    found = usual.found(experiment)
+    quantities = found["quantity"].values()
+    numbers = [q[column] for q in quantities for column in ("true", "exact", "predicted", "fitted") if column in q]
+    published = [q["published"] for q in quantities if "published" in q]
+    texts = [text for check in found["check"].values() for text in (check["statement"], check["found"])]
+    texts += [*found["settings"], found["article"]["title"], found["article"]["date"]]
+    texts += [figure["caption"] for figure in found["figure"].values()]
+    for view in usual.section(experiment):
+        for text in [*map(number, numbers), *map(percentile, quantities), *published, *texts]:
+            assert text in view, text
+        assert view.count("held") >= len(found["check"])
 
 
-def test_the_page_needs_no_network_and_no_other_file(default: tuple[str, str]) -> None:
-    _, html = default
-    page = Page(html)
-    for tag, attributes in page.tags:
-        for name in ("src", "href", "xlink:href", "action", "srcset", "poster"):
-            value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:")), (tag, name, value)
-    assert "@import" not in html
-    assert not re.findall(r"url\((?!#)", html)
+def test_links_lead_somewhere(usual: Built) -> None:
+    for name in re.findall(r"\]\((figures/[^)]+)\)", usual.markdown):
+        assert (usual.folder / "reports" / name).is_file()
+    titles = [experiment.title for experiment in EXPERIMENTS.values()]
+    assert re.findall(r"\(#([^)]+)\)", usual.markdown) == [anchor(title) for title in titles]
 
 
-def test_the_page_is_well_formed(default: tuple[str, str]) -> None:
-    _, html = default
-    page = Page(html)
-    repeated = [name for name, count in Counter(a["id"] for _, a in page.tags if a.get("id")).items() if count > 1]
-    assert not repeated
-    ids = {attributes["id"] for _, attributes in page.tags if attributes.get("id")}
-    for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', html):
-        assert reference in ids
-    tags = Counter(tag for tag, _ in page.tags)
-    assert tags["math"] >= 2 * len(EXPERIMENTS)
-    assert "$" not in re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL), "a formula was not converted"
-    for tag, attributes in page.tags:
-        if tag == "svg":
-            assert attributes["role"] == "img"
-            assert attributes["aria-label"]
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_page_carries_the_course_and_where_the_axes_lie(usual: Built, experiment: str) -> None:
+    (script,) = re.findall(r'<script type="application/json">(.*?)</script>', usual.section(experiment)[1])
+    page, course = json.loads(script), read_csv(usual.folder / f"reports/evaluation/{experiment}.csv")
+    assert page["axes"] == usual.found(experiment)["axes"]
+    assert page["columns"] == list(course)
+    assert page["rows"] == [list(row) for row in zip(*course.values(), strict=True)]
 
 
-def test_figures_are_xml_in_both_colour_schemes(default: tuple[str, str]) -> None:
-    for path in Path("reports/figures").glob("*.svg"):
-        svg = path.read_text(encoding="utf-8")
-        ET.fromstring(svg)  # noqa: S314 made here
-        assert "prefers-color-scheme:dark" in svg
-        assert not re.findall(r"(?:fill|stroke): #", svg), "a colour that would not turn dark"
-    expected = {f"{name}-{kind}" for name in EXPERIMENTS for kind in ("fit", "loss")} | {
-        name for names in answers.FIGURES.values() for name in names
-    }
-    assert {path.stem for path in Path("reports/figures").glob("*.svg")} == expected
+def test_it_states_what_evaluate_found_and_nothing_of_its_own(usual: Built, project: Path) -> None:
+    """Numbers that contradict each other stay as they are."""
+    shutil.copytree(usual.folder / "reports", "reports")
+    found = usual.found("nn")
+    found["quantity"]["w"] |= {"fitted": 123.456, "published": "7.89", "percentile_low": 98.7, "verdict": "failed"}
+    found["check"]["w"] |= {"verdict": "failed", "found": "so and so"}
+    found["check"]["b"] |= {"verdict": "not applicable"}
+    found["log10_error"] = {"truth": 5.0}
+    found["theory"]["stable_lr"] = 0.4321
+    write_json(found, Path("reports/evaluation/nn.json"))
+    for view in built().section("nn"):
+        for text in ("123.456", "7.89", "98.7 to 97.2", "failed", "so and so", "not applicable", "0.4321"):
+            assert text in view
+    summary, before = read_json(Path("reports/summary.json")), read_json(usual.folder / "reports/summary.json")
+    counts = before["checks"]
+    assert summary["checks"] == {"held": counts["held"] - 2, "failed": 1, "not_applicable": 1}
+    assert summary == before | {"checks": summary["checks"], "nn": {"log10_error": {"truth": 5.0}}}
 
 
-def test_the_same_results_give_the_same_bytes(built_once: tuple[Path, str, str], results: Path) -> None:
-    folder, *views = built_once
-    assert list(built()) == views
-    for path in Path("reports/figures").iterdir():
-        assert path.read_bytes() == (folder / path).read_bytes(), path.name
-
-
-def test_the_slider_has_every_recorded_iteration(default: tuple[str, str]) -> None:
-    _, html = default
-    for frames, experiment in zip(frames_in(html), EXPERIMENTS, strict=True):
-        history = pd.read_csv(f"reports/history/{experiment}.csv")
-        assert [frame[0] for frame in frames] == history["iteration"].tolist()
-        assert [frame[1] for frame in frames] == [report.number(loss) for loss in history["loss"]]
-
-
-def test_a_frame_puts_the_line_where_it_was_drawn(default: tuple[str, str]) -> None:
-    """The last frame is the fit as drawn: its ends lie on the drawn line, to the SVG's two decimals."""
-    _, html = default
-    for frames, experiment in zip(frames_in(html), EXPERIMENTS, strict=True):
-        drawn = re.search(rf'id="{experiment}-fit-moving">\s*<path d="M (\S+) (\S+)\s+L (\S+) (\S+)', html)
-        assert drawn is not None
-        x0, y0, x1, y1 = map(float, drawn.groups())
-        xa, ya, xb, yb = frames[-1][3]
-        for x, y in ((x0, y0), (x1, y1)):
-            distance = abs((xb - xa) * (y - ya) - (yb - ya) * (x - xa)) / np.hypot(xb - xa, yb - ya)
-            assert distance < 0.05
-
-
-def test_a_frames_line_follows_its_parameters() -> None:
-    """Points on the line a frame stands for map to points on the segment it draws: checked through two known points."""
-    scatter = Scatter(np.array([0.0, 10.0]), np.array([0.0, 10.0]), None, "x", "y")
-    flat, steep, upright = (0.0, -1.0, 5.0), (2.0, -1.0, -5.0), (1.0, 0.0, -5.0)
-    picture = fit_picture(scatter, [flat, steep, upright, None, flat], None, None, moving="fit")
-    at = picture.places
-    assert at[0] == at[4]
-    assert at[3] is None
-    assert at[0] is not None
-    assert at[2] is not None
-    assert at[0][1] == at[0][3], "a constant line is level"
-    assert at[2][0] == at[2][2], "x = 5 is upright"
-    middle = (at[2][0], at[0][1])  # (5, 5), through which all three go
-    assert at[1] is not None
-    xa, ya, xb, yb = at[1]
-    assert abs((xb - xa) * (middle[1] - ya) - (yb - ya) * (middle[0] - xa)) / np.hypot(xb - xa, yb - ya) < 0.05
-
-
-def test_a_line_out_of_sight_is_not_drawn() -> None:
-    scatter = Scatter(np.array([0.0, 10.0]), np.array([0.0, 10.0]), None, "x", "y")
-    for far in ((5e152, -1.0, 4e151), (0.0, -1.0, 1e200)):
-        picture = fit_picture(scatter, [(1.0, -1.0, 0.0), far], None, None, moving="fit")
-        assert len(picture.places) == 2
-        ET.fromstring(picture.svg)  # noqa: S314 made here
-
-
-def test_large_data_are_thinned_and_the_caption_says_so(results: Path, change: Callable[[str, str, Any], None]) -> None:
-    markdown, html = built()
-    assert "Data (5,000 rows; 1,000 of the rows drawn)" in markdown
-    svg = Path("reports/figures/nn-fit.svg").read_text(encoding="utf-8")
-    assert svg.count("<use ") < MAX_POINTS + 100
-    history = pd.read_csv("reports/history/manual.csv")
-    long = pd.concat([history] * 10, ignore_index=True)
-    write_csv(long.assign(iteration=range(len(long))), Path("reports/history/manual.csv"))
-    markdown, html = built()
-    assert f"{MAX_FRAMES:,} of 3,010 recorded iterations drawn" in markdown
-    assert len(frames_in(html)[0]) == MAX_FRAMES
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 499, 500, 501, 5000])
-def test_evenly_spaced(count: int) -> None:
-    chosen = evenly_spaced(count, 500)
-    assert chosen[0] == 0
-    assert chosen[-1] == count - 1
-    assert len(chosen) == min(count, 500)
-    assert np.ptp(np.diff(chosen)) <= 1 if count > 1 else True
-
-
-def test_hostile_names_stay_text(results: Path, change: Callable[[str, str, Any], None]) -> None:
-    Path("data/raw/own.csv").write_text("first\n", encoding="utf-8")
-    change("data.plane", "file", "data/raw/own.csv")
-    plane = pd.read_csv("data/plane.csv").rename(columns={"x1": HOSTILE, "x2": "</svg>" + HOSTILE})
-    write_csv(plane, Path("data/plane.csv"))
-    markdown, html = built()
-    assert "alert" in markdown
-    assert "<script>alert" not in html.lower()
-    assert HOSTILE not in markdown
-    for signs in ("<script", "</svg", "$x^2", "](b)"):
-        assert not re.search(rf"(?<!\\){re.escape(signs)}", markdown), signs
-    for path in Path("reports/figures").glob("minibatch-*.svg"):
-        tree = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 made here
-        assert not [node for node in tree.iter() if node.tag.endswith("script")]
-    page = Page(html)
-    assert sum(tag == "script" for tag, _ in page.tags) == len(EXPERIMENTS) + 1
-
-
-@pytest.mark.parametrize("name", ["#0072b2", 'id="x" url(#a)', "溫度 [°C]", "naïve ☃"])
-def test_a_column_keeps_its_name_in_a_figure(results: Path, change: Callable[[str, str, Any], None], name: str) -> None:
-    Path("data/raw/own.csv").write_text("first\n", encoding="utf-8")
-    change("data.line", "file", "data/raw/own.csv")
-    write_csv(pd.read_csv("data/line.csv").rename(columns={"x": name}), Path("data/line.csv"))
-    _, html = built()
-    svg = ET.parse("reports/figures/manual-fit.svg")  # noqa: S314 made here
-    assert name in [node.text for node in svg.iter()]
-    assert escape(name, quote=False) in html
-
-
-def test_other_settings_than_the_articles_leave_out_its_numbers(
-    results: Path, change: Callable[[str, str, Any], None]
-) -> None:
-    change("train.nn", "lr", 0.02)
-    markdown, html = built()
-    for view in (markdown, html):
-        assert "this run differs from the article: train.nn.lr is 0.02 (article: 0.01)" in view.replace("\\", "")
-    summary = json.loads(Path("reports/summary.json").read_text(encoding="utf-8"))
-    assert set(summary["nn"]["log10_error"]) == {"truth", "exact"}
-    assert set(summary["shared"]["log10_error"]) == {"truth", "exact", "publication"}
-
-
-def test_an_own_csv_has_no_truth(results: Path, change: Callable[[str, str, Any], None]) -> None:
-    change("data.line", "file", "data/raw/norris.csv")
-    shutil.copy("data/raw/norris.csv", "data/line.csv")
-    markdown, _ = built()
-    assert r"data.line.file is data/raw/norris.csv (article: null)" in markdown
-    assert "data.line.rows" not in markdown, "a setting that is not in use"
-    summary = json.loads(Path("reports/summary.json").read_text(encoding="utf-8"))
-    assert "truth" not in summary["manual"]["log10_error"]
-    assert "publication" not in summary["manual"]["log10_error"]
-
-
-@pytest.mark.parametrize("features", [1, 2, 3])
-def test_a_general_boundary_over_any_number_of_features(
-    results: Path, change: Callable[[str, str, Any], None], features: int
-) -> None:
-    change("train.logistic", "form", "general")
-    change("data.clusters", "file", "data/raw/iris.csv")
-    generator = np.random.default_rng(features)
-    names = [f"f{j}" for j in range(1, features + 1)]
-    table = pd.DataFrame(generator.normal(size=(30, features)), columns=names)
-    write_csv(table.assign(label=(table["f1"] > 0).astype(int)), Path("data/clusters.csv"))
-    parameters = {"w": 1.0} if features == 1 else {f"w{j}": float(j) for j in range(1, features + 1)}
-    history = pd.DataFrame([dict.fromkeys(parameters, 0.0), parameters]).assign(b=[0.0, 0.5])
-    history.insert(0, "iteration", [0, 1])
-    history.insert(1, "loss", [0.7, 0.5])
-    write_csv(history, Path("reports/history/logistic.csv"))
-    metrics = {
-        "initial": {**dict.fromkeys(parameters, 0.0), "b": 0.0},
-        "fitted": {**parameters, "b": 0.5},
-        "loss": 0.5,
-        "iterations": 1,
-        "stopped": "iterations",
-        "accuracy": 1.0,
-    }
-    write_json(metrics, Path("reports/metrics/logistic.json"))
-    _, html = built()
-    frames = dict(zip(EXPERIMENTS, frames_in(html), strict=True))["logistic"]
-    assert frames[0][3] is None, "all zeros give no boundary"
-    assert frames[1][3] is not None
-
-
-def test_a_run_that_diverged_is_reported(results: Path) -> None:
-    history = pd.DataFrame(
-        {"iteration": [0, 1, 2], "loss": [1.0, 1e200, 7e306], "w": [0.0, -1e100, 5e152], "b": [0.0, 1.0, 1.0]}
+def test_it_needs_no_mathematics(usual: Built, project: Path) -> None:
+    """Not even to be imported: it is done in well under a second."""
+    shutil.copytree(usual.folder / "reports", "reports")
+    code = "import sys; from stages.report.__main__ import main; main(); print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
-    write_csv(history, Path("reports/history/noisy.csv"))
-    ends = {"initial": {"w": 0.0, "b": 0.0}, "fitted": {"w": 5e152, "b": 1.0}}
-    metrics = {**ends, "loss": 7e306, "iterations": 2, "stopped": "diverged"}
-    write_json(metrics, Path("reports/metrics/noisy.json"))
-    markdown, html = built()
-    assert "The run diverged: after 2 updates the loss is 7e+306" in markdown
-    assert "nan" not in html.lower().replace("nano", "")
+    modules = set(done.stdout.splitlines())
+    assert "stages.report.render" in modules
+    assert not modules & {"numpy", "scipy", "matplotlib", "pandas", "torch", "pydantic", "ruamel.yaml"}
+    assert not {name for name in modules if re.match(r"stages\.(theory|train|replicate|evaluate)", name)}
+    assert Path("reports/index.html").read_text(encoding="utf-8") == usual.html, "and gives the same bytes"
 
 
-def test_a_loss_of_zero_throughout(results: Path) -> None:
-    """Rounded losses can be 0, which a log scale has no place for."""
-    history = pd.DataFrame({"iteration": [0, 1], "loss": [0.0, 0.0]})
-    picture = loss_picture(history, None, {}, {})
-    assert all(place is not None and np.isfinite(place).all() for place in picture.places)
-    assert_a_dot_can_move(picture.svg)
+def test_departures_from_the_article_are_named(unusual: Built) -> None:
+    for view in unusual.section("manual"):
+        assert "train.manual.lr is 0.02 (article: 0.01); train.manual.iterations is 30 (article: 3000)." in view
+    summary = read_json(unusual.folder / "reports/summary.json")
+    assert set(summary["manual"]["log10_error"]) == {"truth", "exact", "theory"}
+    for view in unusual.section("minibatch"):
+        assert "data.plane.file is data/raw/own.csv (article: null)" in view
+        assert "data.plane.rows" not in view, "a setting that is not in use"
+        assert "standard error of w1, fitted by bootstrap" in view
 
 
-def test_a_loss_that_ends_at_zero() -> None:
-    history = pd.DataFrame({"iteration": [0, 1, 2], "loss": [1.0, 1e-5, 0.0]})
-    assert_a_dot_can_move(loss_picture(history, None, {}, {}).svg)
-
-
-def assert_a_dot_can_move(svg: str) -> None:
-    """The page's script moves the `use` element in the group of this id."""
-    assert re.search(r'<g id="moving">.*?<use ', svg, flags=re.DOTALL)
-
-
-def test_settings_are_compared_by_value(results: Path) -> None:
-    """0.1 and 1e-1, 5 and 5.0 are the same setting."""
-    published = yaml.safe_load(Path("data/published.yaml").read_text(encoding="utf-8"))
-    data, train = load_group("data", Data), load_group("train", Train)
-    for experiment, (data_set, _) in EXPERIMENTS.items():
-        settings = compared_settings(
-            data_set, getattr(data, data_set), experiment, getattr(train, experiment), published[experiment]["settings"]
-        )
-        assert not [row.key for row in settings if row.differs], "the defaults are the articles' settings"
-        theirs = published[experiment]["settings"]
-        named = {f"data.{data_set}.{key}" for key in theirs["data"]} | {
-            f"train.{experiment}.{key}" for key in theirs["train"]
-        }
-        assert named <= {row.key for row in settings}, "published.yaml names a setting that does not exist"
+def test_a_run_that_diverged_and_separable_classes_are_reported(unusual: Built) -> None:
+    for view in unusual.section("noisy"):
+        assert re.search(r"The run diverged: after \d+ updates the loss is \d\.\d+e\+\d+", view)
+    for view in unusual.section("logistic"):
+        assert "no, the classes are separable" in view
+    assert "| divergence |" in unusual.markdown
+    rows = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', unusual.html)[-1])["rows"]
+    assert rows[0][-3:] == [None, None, None], "all zeros give no boundary"
+    assert None not in rows[1]
+    for view in (unusual.markdown, unusual.html):
+        assert not re.search(r"\bnan\b|\binf\b", view, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "null"), (True, "true"), (0.01, "0.01"), (5000, "5000"), ([2.0, -3.4], "[2, -3.4]"), ("mse", "mse")],
+    [("null", "null"), (True, "true"), (0.01, "0.01"), (1e-5, "1e-05"), (5000, "5000"), (2.0, "2"), ("mse", "mse")],
 )
-def test_settings_as_params_yaml_spells_them(value: object, text: str) -> None:
-    assert as_text(value) == text
+def test_settings_are_spelled_as_in_params_yaml(value: object, text: str) -> None:
+    assert setting(value) == text
 
 
-def test_truth_of_the_defaults(results: Path) -> None:
-    data, train = load_group("data", Data), load_group("train", Train)
-    assert truth("manual", data.line, train.manual) == {"w": 3.0, "b": 0.8}
-    assert truth("minibatch", data.plane, train.minibatch) == {"w1": 2.0, "w2": -3.4, "b": 4.2}
-    shared = truth("shared", data.stream, train.shared)
-    assert shared["w"] ** 2 == pytest.approx(1.233, rel=1e-12)
-    assert (shared["w"] + 1) * shared["b"] == pytest.approx(0.988, rel=1e-12)
-    assert truth("logistic", data.clusters, train.logistic) == {"w": -1.0, "b": 0.0}
-    general = train.logistic.model_copy(update={"form": "general"})
-    assert truth("logistic", data.clusters, general) == {"w1": -4.0, "w2": -4.0, "b": 0.0}
+# --- what it is made of ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["usual", "unusual"])
+def test_the_page_is_well_formed_and_needs_no_network_and_no_other_file(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    html = request.getfixturevalue(kind).html
+    tags = Page(html).tags
+    for tag, attributes in tags:
+        for name in ("src", "href", "xlink:href", "action", "srcset", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, name)
+        assert tag != "svg" or (attributes["role"] == "img" and attributes["aria-label"])
+    assert not re.findall(r"@import|url\((?!#)", html)
+    ids = Counter(attributes["id"] for _, attributes in tags if "id" in attributes)
+    assert set(ids.values()) == {1}
+    assert {*re.findall(r'(?:href="#|url\(#)([^")]+)', html)} <= set(ids)
+    count = Counter(tag for tag, _ in tags)
+    assert count["script"] == len(EXPERIMENTS) + 1
+    assert count["math"] >= 2 * len(EXPERIMENTS)
+
+
+def test_every_formula_is_converted(usual: Built) -> None:
+    assert "$" not in re.sub(r"<script.*?</script>", "", usual.html, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_stay_text_in_both_views(unusual: Built, name: str) -> None:
+    """Read as GitHub reads it, with tables, Markdown gives the name back."""
+    from_markdown = MarkdownIt("commonmark", {"html": False}).enable("table").render(unusual.markdown)
+    for html in (unusual.html, from_markdown):
+        assert f"w{ODD.index(name) + 1} ({name})" in Page(html).texts
+    for signs in ("<script", "</svg", "$x^2", "](b)", "|y"):
+        assert not re.search(rf"(?<!\\){re.escape(signs)}", unusual.markdown), signs
+
+
+# --- what it is given ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
-        ("reports/metrics/nn.json", lambda text: text[:50]),
-        ("reports/history/nn.csv", lambda text: ""),
-        ("reports/history/nn.csv", lambda text: text.split("\n")[0] + "\n"),
-        ("reports/replicates/nn.json", lambda text: text[:50]),
-        ("data/published.yaml", lambda text: "nn: {}\n"),
+        ("evaluation/nn.json", lambda text: text[:50]),
+        ("evaluation/nn.json", lambda text: "{}"),
+        ("evaluation/nn.json", lambda text: "[]"),
+        ("evaluation/nn.json", lambda text: text.replace('"settings"', '"others"')),
+        ("evaluation/nn.json", lambda text: text.replace('"axes"', '"others"')),
+        ("evaluation/nn.json", None),
+        ("evaluation/nn.csv", lambda text: ""),
+        ("evaluation/nn.csv", lambda text: text.split("\n")[0] + "\n"),
+        ("evaluation/nn.csv", None),
+        ("figures/nn/share.svg", None),
     ],
 )
-def test_damaged_results_end_in_a_message(results: Path, name: str, spoil: Callable[[str], str]) -> None:
-    path = Path(name)
-    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(UserError, match=re.escape(name)):
+def test_what_is_damaged_or_missing_ends_in_a_message(
+    usual: Built, project: Path, name: str, spoil: Callable[[str], str] | None
+) -> None:
+    shutil.copytree(usual.folder / "reports", "reports")
+    path = Path("reports") / name
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8") if spoil else path.unlink()
+    before = Path("reports/index.html").read_bytes()
+    with pytest.raises(UserError, match=r"reports/(evaluation|figures)/nn.*run `dvc repro --force`"):
         report.main()
-
-
-@pytest.mark.parametrize("std", [1e-160, 1e-300])
-def test_a_truth_out_of_range_is_not_known(results: Path, change: Callable[[str, str, Any], None], std: float) -> None:
-    change("data.clusters", "std", std)
-    markdown, _ = built()
-    assert "nan" not in markdown
-    assert "inf |" not in markdown
-
-
-def test_clusters_with_a_column_of_zeros(results: Path, change: Callable[[str, str, Any], None]) -> None:
-    """The weight of such a column is free: there is no single minimum, and the report says so by leaving it out."""
-    change("data.clusters", "file", "data/raw/iris.csv")
-    frame = pd.read_csv("data/clusters.csv").assign(x=0.0)
-    write_csv(frame, Path("data/clusters.csv"))
-    markdown, _ = built()
-    assert "nan" not in markdown
+    assert Path("reports/index.html").read_bytes() == before

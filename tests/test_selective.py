@@ -1,12 +1,9 @@
-"""Exactly the affected stages: each leaf of params.yaml, each code file and each data file.
+"""Exactly the affected stages: what DVC says of each setting and each file of the code, and what it then runs."""
 
-What should rerun is derived from who reads what: the groups that a stage's code loads, and its import closure. What
-would rerun is what DVC itself says of a clone.
-"""
-
-import ast
-import copy
-from collections.abc import Iterator
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,198 +11,139 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from stages.common.evidence import EXPERIMENTS
-from stages.common.params import Params
-from tests.clones import clone_into, dvc, run, set_param
-from tests.conftest import ROOT
-from tests.test_graph import STAGES, closure, module_of, relative
-from tests.test_params import TREE, leaves
+from stages.common.experiments import EXPERIMENTS
+from tests.clones import clone_with_cache, dvc, set_param, stages_run
+from tests.conftest import ROOT, TREE, leaves
+from tests.graph import STAGES, house, stages_in
 
-CHECK = "check-params"
-
-
-LEAVES = list(leaves(TREE))
 GROUPS = [*(f"data.{name}" for name in TREE["data"]), *(f"train.{name}" for name in TREE["train"]), "replicate"]
-NO_STAGES = {"stages/predict.py"}  # run by hand; no stage depends on them
-CODE = sorted(relative(set((ROOT / "stages").rglob("*.py"))) - NO_STAGES)
+READERS = {  # of a group of params.yaml
+    "data": ["replicate@", "evaluate@"],
+    "train": ["train-", "replicate@", "evaluate@"],
+    "replicate": ["replicate@"],
+}
+FOLLOWERS = {"data": ["train-"], "train": [], "replicate": ["evaluate@"]}  # whose inputs the readers write
+Pairs = set[tuple[str, str]]  # a stage, and what of its inputs or outputs is not as dvc.lock says
 
 
-def value_at(tree: Any, path: str) -> Any:
-    for key in path.split("."):
-        tree = tree[key]
-    return tree
+# --- who reads what --------------------------------------------------------------------------------------------------
 
 
-def another_value(path: str) -> Any:
-    """A valid value that is not the present one."""
-    old = value_at(TREE, path)
-    special = {
-        "distribution": None,  # changes with the names of its two numbers, below
-        "file": "data/raw/iris.csv" if "clusters" in path else "data/raw/norris.csv",
-        "dtype": "float32",
-        "loss": "bce",
-        "form": "general",
-        "standardize": True,
-        "low": -1.0,
-        "high": 20.0,
-        "stop_below": 0.5,
-    }
-    key = path.rsplit(".", 1)[-1]
-    if key in special:
-        return special[key]
-    if isinstance(old, bool):
-        return not old
-    if isinstance(old, list):
-        return [[number + 1 for number in part] if isinstance(part, list) else part + 1 for part in old]
-    return old / 2 if isinstance(old, float) and old else old + 1
+def of_experiments(name: str, kinds: list[str]) -> set[str]:
+    """The stages of an experiment, of those fitted to a data set, or of all (`""`)."""
+    return {f"{kind}{e.name}" for e in EXPERIMENTS.values() if name in ("", e.name, e.data_set) for kind in kinds}
 
 
-def changed_tree(path: str) -> Any:
-    """The default params.yaml with one leaf changed, valid as a whole."""
-    tree = copy.deepcopy(TREE)
-    *groups, leaf = path.split(".")
-    group = value_at(tree, ".".join(groups))
-    if leaf == "distribution":
-        is_uniform = group["distribution"] == "uniform"
-        group.clear()
-        group |= (
-            {"distribution": "normal", "mean": 0.0, "sd": 1.0}
-            if is_uniform
-            else {"distribution": "uniform", "low": 0, "high": 1}
-        )
-    else:
-        group[leaf] = another_value(path)
-    if path == "train.logistic.standardize":
-        tree["train"]["logistic"]["form"] = "general"
-    return tree
+def readers_of_group(group: str) -> set[str]:
+    kind, _, name = group.partition(".")
+    drawn = {f"generate-data@{name}"} if kind == "data" else set()
+    return {"check-params"} | drawn | of_experiments(name, READERS[kind])
 
 
-def loaded_groups(stage: str) -> set[str]:
-    """The groups of params.yaml that a stage loads, from the calls of `load_group` and `load_params` in its code."""
-    name = stage.partition("@")[2]
-    groups = set()
-    for node in ast.walk(ast.parse(module_of(stage).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id == "load_params":
-                groups.add("")
-            elif node.func.id == "load_group":
-                argument = node.args[0]
-                groups.add(str(argument.value) if isinstance(argument, ast.Constant) else f"data.{name}")
-    return groups
+def readers_of_code(path: str) -> set[str]:
+    own, name = house(path), Path(path).stem
+    if own == "common":
+        return set(STAGES)
+    if own in ("train", "replicate") and name in EXPERIMENTS:
+        return {f"{own}-{name}", f"{own}@{name}"} & set(STAGES)
+    return stages_in("evaluate" if own == "theory" else own)
 
 
-def readers_of(leaf: str) -> set[str]:
-    return {
-        stage for stage in STAGES for group in loaded_groups(stage) if not group or f"{leaf}.".startswith(f"{group}.")
-    }
+def dep_of(path: str) -> str:
+    """What stands for a file of the code in dvc.yaml: its house, or the file where one fit must rerun alone."""
+    return f"stages/{house(path)}" if house(path) in ("common", "theory", "evaluate", "report") else path
+
+
+# --- what DVC says ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which every stage is up to date."""
-    clone = clone_into(tmp_path_factory.mktemp("selective") / "project")
-    dvc(clone, "repro", "generate-data")
-    assert not Repo(str(clone)).status()
+    clone = clone_with_cache(tmp_path_factory.mktemp("selective") / "project")
+    assert noticed(clone) == set(), "dvc.lock is not of these files; `dvc repro` first"
     return clone
 
 
 @pytest.fixture
-def clone(reproduced: Path) -> Iterator[Path]:
-    yield reproduced
-    run(reproduced, "git", "checkout", "--quiet", ".")
-    run(reproduced, "git", "clean", "--quiet", "-fd")
+def clone(reproduced: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(reproduced, tmp_path / "project")
 
 
-def considered_changed(clone: Path) -> set[str]:
-    """The stages that `dvc status` names: those whose own inputs are not as in dvc.lock."""
-    return {name.rpartition(":")[2] for name in Repo(str(clone)).status()}  # dvc.yaml's path stands before a colon
+def noticed(clone: Path) -> Pairs:
+    """What `dvc status` names."""
+    pairs = set()
+    for stage, changes in Repo(str(clone)).status().items():
+        for places in (places for change in changes for places in change.values()):
+            pairs |= {(stage.rpartition(":")[2], place) for place in {**places.pop("params.yaml", {}), **places}}
+    return pairs
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_changed_trees_are_valid(leaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert changed_tree(leaf) != TREE
-    Params.model_validate(changed_tree(leaf))
+def append(clone: Path, path: str) -> None:
+    """Adds a line to a file, a comment in code."""
+    (clone / path).chmod(0o644)
+    with (clone / path).open("a", encoding="utf-8") as file:
+        file.write("# a comment\n")
 
 
-A_LEAF_OF_EACH_GROUP = [next(leaf for leaf in LEAVES if leaf.startswith(f"{group}.")) for group in GROUPS]
+def rounds(items: Iterable[str], key: Callable[[str], str]) -> list[Any]:
+    """The items in lists where no two share a key, so that DVC tells them apart; all but the first list are slow."""
+    by_key = defaultdict(list)
+    for item in sorted(items):
+        by_key[key(item)].append(item)
+    first, *others = ([item for item in found if item] for found in zip_longest(*by_key.values()))
+    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
 
 
-@pytest.mark.parametrize(
-    "leaves_to_change", [A_LEAF_OF_EACH_GROUP, pytest.param(LEAVES, marks=pytest.mark.slow)], ids=["sample", "all"]
-)
-def test_every_leaf_changes_the_stages_that_read_it(clone: Path, leaves_to_change: list[str]) -> None:
-    for leaf in leaves_to_change:
-        (clone / "params.yaml").write_text(yaml.safe_dump(changed_tree(leaf)), encoding="utf-8")
-        readers = readers_of(leaf)
-        assert CHECK in readers
-        assert len(readers) > 1, leaf
-        assert considered_changed(clone) == readers, leaf
+def group_of(leaf: str) -> str:
+    return next(group for group in GROUPS if leaf.startswith(f"{group}."))
 
 
-@pytest.mark.parametrize("paths", [CODE[::6], pytest.param(CODE, marks=pytest.mark.slow)], ids=["sample", "all"])
-def test_every_code_file_changes_the_stages_that_import_it(clone: Path, paths: list[str]) -> None:
-    for path in paths:
-        with (clone / path).open("a", encoding="utf-8") as file:
-            file.write("# a comment\n")
-        importers = {stage for stage in STAGES if path in relative(closure(module_of(stage)))}
-        assert importers, f"{path} is imported by no stage"
-        assert considered_changed(clone) == importers, path
-        run(clone, "git", "checkout", "--quiet", path)
+@pytest.mark.parametrize("changed", rounds(leaves(TREE), group_of), ids=len)
+def test_a_setting_changes_the_stages_that_read_its_group(clone: Path, changed: list[str]) -> None:
+    for leaf in changed:
+        set_param(clone, leaf, "another value")
+    pairs = {(stage, group_of(leaf)) for leaf in changed for stage in readers_of_group(group_of(leaf))}
+    # check-params reads all, and is said to find `data` or `train` changed
+    assert noticed(clone) == {(s, group.partition(".")[0] if s == "check-params" else group) for s, group in pairs}
 
 
-@pytest.mark.slow
-def test_every_other_input_changes_its_readers(clone: Path) -> None:
-    data = {f"generate-data@{name}" for name in TREE["data"]}
-    replicates = {f"replicate@{name}" for name in EXPERIMENTS}
-    templates = {path: {"report"} for path in relative(set((ROOT / "stages/templates").rglob("*.*")))}
-    expected = {
-        "data/raw/iris.csv": data,
-        "data/raw/norris.csv": data,
-        "data/raw/README.md": set(),
-        "data/published.yaml": replicates | {"report"},
-        "stages/common/house.mplstyle": {"report"},
-        "README.md": set(),
-        **templates,
-        **{f"data/{data_set}.csv": _readers_of_data(data_set) for data_set, _ in EXPERIMENTS.values()},
-    }
-    for path, readers in expected.items():
-        before = (clone / path).read_bytes()
-        (clone / path).chmod(0o644)
-        (clone / path).write_bytes(before + b"\n")
-        assert considered_changed(clone) == readers, path
-        (clone / path).write_bytes(before)
+ENDINGS = (".py", ".mplstyle", ".j2", ".css", ".js")
+FILES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*") if path.suffix in ENDINGS}
 
 
-def _readers_of_data(data_set: str) -> set[str]:
-    """Its own stage, whose output it is, and all that take it."""
-    fits = {
-        f"{verb}{name}"
-        for name, (own, _) in EXPERIMENTS.items()
-        if own == data_set
-        for verb in ("train-", "replicate@")
-    }
-    return {f"generate-data@{data_set}", "report"} | fits
+@pytest.mark.parametrize("changed", rounds(FILES, dep_of), ids=len)
+def test_code_words_and_style_change_the_stages_of_their_house(clone: Path, changed: list[str]) -> None:
+    for path in (*changed, "README.md", "data/raw/README.md"):
+        append(clone, path)
+    assert noticed(clone) == {(stage, dep_of(path)) for path in changed for stage in readers_of_code(path)}
 
 
-def test_what_changes_nothing(clone: Path) -> None:
-    """Comments, the order of keys, and another spelling of the same number."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    (clone / "params.yaml").write_text(f"# a comment\n{text.replace('lr: 0.01', 'lr: 1.0e-2')}", encoding="utf-8")
-    assert considered_changed(clone) == set()
-    (clone / "params.yaml").write_text(yaml.safe_dump(TREE, sort_keys=True), encoding="utf-8")
-    assert considered_changed(clone) == set()
+def test_comments_order_and_spelling_of_settings_change_nothing(clone: Path) -> None:
+    sorted_keys = yaml.safe_dump(TREE, sort_keys=True)
+    (clone / "params.yaml").write_text(f"# a comment\n{sorted_keys.replace('0.01', '1.0e-2')}", encoding="utf-8")
+    assert noticed(clone) == set()
+
+
+# --- what DVC runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", [g if g == "train.nn" else pytest.param(g, marks=pytest.mark.slow) for g in GROUPS])
+def test_a_changed_setting_runs_its_readers_and_what_follows(clone: Path, group: str) -> None:
+    """train.nn.lr runs check-params, train-nn, replicate@nn, evaluate@nn and report, and nothing else."""
+    kind, _, name = group.partition(".")
+    if kind == "train":
+        set_param(clone, f"{group}.lr", 0.9 * TREE["train"][name]["lr"])
+    else:
+        set_param(clone, f"{group}.seed", 4)
+    ran = stages_run(dvc(clone, "repro"))
+    assert sorted(ran) == sorted(readers_of_group(group) | of_experiments(name, FOLLOWERS[kind]) | {"report"})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "leaf", [f"data.{name}.seed" for name in TREE["data"]] + [f"train.{name}.lr" for name in TREE["train"]]
-)
-def test_one_leaf_of_each_group_in_a_real_run(clone: Path, leaf: str) -> None:
-    """The readers of the leaf, and what follows from changed data."""
-    dvc(clone, "repro")
-    old = value_at(TREE, leaf)
-    set_param(clone, leaf, old + 1 if leaf.endswith("seed") else old * 0.9)
-    ran = {line.split("'")[1] for line in dvc(clone, "repro").splitlines() if line.startswith("Running stage")}
-    follow = _readers_of_data(leaf.split(".")[1]) if leaf.startswith("data.") else set()
-    assert ran == readers_of(leaf) | follow
+def test_code_that_changes_no_result_runs_its_own_stages_only(clone: Path) -> None:
+    append(clone, "stages/train/nn.py")
+    append(clone, "stages/replicate/shared.py")
+    assert sorted(stages_run(dvc(clone, "repro"))) == ["replicate@shared", "train-nn"]
+    append(clone, "stages/theory/bowl.py")
+    assert set(stages_run(dvc(clone, "repro"))) == stages_in("evaluate")
