@@ -21,12 +21,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (w, b) -> the loss over the whole C
 
 
 class State(NamedTuple):
-    """What is kept of an observation: w and b as (nested) lists of floats, on the fit's scale."""
+    """What is kept of an observation: w and b as lists of floats, on the fit's scale."""
 
     iteration: int
     loss: float
-    w: Any
-    b: Any
+    w: list[float]
+    b: list[float]
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,11 @@ class Recorder:
         if loss is None:
             with torch.no_grad():
                 loss = self._loss_of_all(w, b)
-        # w and b as well: a probability of infinite w is finite
-        self._diverged = not all(part.isfinite().all() for part in (loss, w, b))
+        value, weights, bias = loss.item(), w.flatten().tolist(), b.flatten().tolist()
+        # the parameters as well: the loss of a probability is finite for an infinite w
+        self._diverged = not all(map(math.isfinite, (value, *weights, *bias)))
         if not self._diverged:
-            self._last = State(iteration, round(loss.item(), self._decimals), w.tolist(), b.tolist())
+            self._last = State(iteration, round(value, self._decimals), weights, bias)
             if iteration % self._log_every == 0 or self.met_stop:
                 self._rows.append(self._row(self._last))
         return not self._diverged
