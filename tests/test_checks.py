@@ -12,6 +12,7 @@ import torch
 
 from stages.common.experiments import EXPERIMENTS
 from stages.common.tables import read_linear_set
+from stages.evaluate.answers import CHECKS
 from stages.evaluate.checks import Check, Verdict, checks, errors
 from stages.evaluate.evidence import Evidence
 from stages.evaluate.quantities import quantities
@@ -24,7 +25,8 @@ FULL_BATCH = ["manual", "noisy"]
 
 
 def judged(e: Evidence) -> list[Check]:
-    return checks(e, quantities(e))
+    name = e.experiment.name
+    return [*checks(e, quantities(e)), *([CHECKS[name](e)] if name in CHECKS else [])]
 
 
 def failed(e: Evidence) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from html import unescape
 from html.parser import HTMLParser
@@ -57,8 +58,7 @@ def built() -> Built:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The report of the committed results."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("usual"))
+    with chdir(tmp_path_factory.mktemp("usual")):
         shutil.copytree(ROOT / "reports", "reports")
         return built()
 
@@ -66,8 +66,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def unusual(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The report of a run that departs from its article, one that diverges, odd names, and separable classes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("unusual"))
+    with chdir(tmp_path_factory.mktemp("unusual")):
         lay_out()
         rerun("manual", {"train.manual.lr": 0.02, "train.manual.iterations": 30})
         rerun("noisy", {"train.noisy.zero_grad": True})
@@ -178,7 +177,7 @@ def test_a_run_that_diverged_and_separable_classes_are_reported(unusual: Built) 
     for view in unusual.section("logistic"):
         assert "no, the classes are separable" in view
     assert "| divergence |" in unusual.markdown
-    rows = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', unusual.html)[-1])["rows"]
+    rows = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', unusual.html)[5])["rows"]
     assert rows[0][-3:] == [None, None, None], "all zeros give no boundary"
     assert None not in rows[1]
     for view in (unusual.markdown, unusual.html):

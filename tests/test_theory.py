@@ -228,6 +228,7 @@ APART_IN_Y: list[list[float]] = [[0, 5], [1, 5], [0.5, 0], [0.6, 0]]
         (ON_A_LINE, [1, 1, 0, 0], "general", False),
         (ON_A_LINE, [0, 1, 0, 1], "general", True),
         (ON_A_LINE, [0, 1, 1, 0], "general", True),
+        ([[0], [1e-9], [2e-9], [3e-9]], [0, 0, 1, 1], "general", False),  # in any unit
         ([[0], [1], [1], [2]], [0, 0, 1, 1], "general", False),  # both classes at x = 1: separated but for a tie
         (APART_IN_Y, [0, 0, 1, 1], "general", False),
         (APART_IN_Y, [0, 0, 1, 1], "slope-intercept", True),  # x alone does not separate them

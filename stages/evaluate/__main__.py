@@ -18,7 +18,7 @@ import numpy as np
 from stages.common.errors import run_stage
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import ESTIMATED, EVALUATION, FIGURES, Columns, significant, write_csv, write_json, write_text
-from stages.evaluate.answers import ANSWERS
+from stages.evaluate.answers import ANSWERS, CHECKS
 from stages.evaluate.checks import Check, checks, errors
 from stages.evaluate.evidence import Evidence, gather
 from stages.evaluate.figures import (
@@ -125,7 +125,7 @@ def main() -> None:
     name = parser.parse_args().experiment
     e = gather(name)
     rows = quantities(e)
-    judged = checks(e, rows)
+    judged = [*checks(e, rows), *([CHECKS[name](e)] if name in CHECKS else [])]
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
         drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}

@@ -11,13 +11,11 @@ from enum import StrEnum
 import numpy as np
 import scipy
 
-from stages.evaluate.answers.nn import against_theory
 from stages.evaluate.evidence import Evidence
 from stages.evaluate.quantities import CENTRAL, Quantity, decimals_of, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
 NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding
-STANDARD_ERRORS = 4
 
 
 class Verdict(StrEnum):
@@ -58,7 +56,7 @@ def not_applicable(key: str, statement: str, why: str) -> Check:
 def checks(e: Evidence, rows: Sequence[Quantity]) -> list[Check]:
     """All checks of a run: those of its quantities, then those of the whole."""
     of_rows = [check for row in rows if (check := quantity_check(e, row))]
-    of_run = (course_check(e), stop_check(e), printed_rows_check(e), moments_check(e))
+    of_run = (course_check(e), stop_check(e), printed_rows_check(e))
     return [*of_rows, *(check for check in of_run if check)]
 
 
@@ -180,20 +178,3 @@ def printed_rows_check(e: Evidence) -> Check | None:
         CENTRAL[0] <= percentile <= CENTRAL[1],
         f"sum of squares at percentile {percentile:.0f} of chi-square, largest residual {largest:.1f} sd",
     )
-
-
-def moments_check(e: Evidence) -> Check | None:
-    """The repetitions of a line fitted row by row have the mean-square error that theory predicts, at every step."""
-    if e.experiment.step != "one row" or e.bowl is None:
-        return None
-    statement = f"squared error of the repetitions as theory predicts, within {STANDARD_ERRORS} standard errors"
-    steps = against_theory(e)
-    if steps is None:
-        why = "theory predicts one drawn feature, zeroed gradients, as it is"
-        return not_applicable("moments", statement, why)
-    if e.too_few:
-        return not_applicable("moments", statement, e.too_few)
-    compared = (steps.iteration > 0) & (steps.predicted > 1e-17)
-    deviation = float(np.max(np.abs(steps.difference[compared] / steps.standard_error[compared])))
-    found = f"at most {deviation:.2f} over {np.count_nonzero(compared)} steps"
-    return judged("moments", statement, deviation <= STANDARD_ERRORS, found)

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 HERE = Path(__file__).parent
-ANSWERS = {template.name.split(".")[0] for template in (HERE / "templates/answers").iterdir()}
 
 Section = dict[str, Any]  # what evaluate found of an experiment, and its name, title, course and figures
 

@@ -6,9 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stages.common.schema import LinearData, Uniform
+from stages.evaluate.checks import Check, judged, not_applicable
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import BLUE, INK, ORANGE, Answer, Drawing, add_legend, use_log_scale
 from stages.theory import single_rows
+
+STANDARD_ERRORS = 4  # that the repetitions may be from theory at any step
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,21 @@ def against_theory(e: Evidence) -> Steps | None:
         course["squared_error"] - predicted,
         np.sqrt(np.maximum(variance, 0) / e.count),
     )
+
+
+def moments_check(e: Evidence) -> Check:
+    """The repetitions have the mean-square error that theory predicts, at every step."""
+    statement = f"squared error of the repetitions as theory predicts, within {STANDARD_ERRORS} standard errors"
+    steps = against_theory(e)
+    if steps is None:
+        why = "theory predicts one drawn feature, zeroed gradients, as it is"
+        return not_applicable("moments", statement, why)
+    if e.too_few:
+        return not_applicable("moments", statement, e.too_few)
+    compared = (steps.iteration > 0) & (steps.predicted > 1e-17)
+    deviation = float(np.max(np.abs(steps.difference[compared] / steps.standard_error[compared])))
+    found = f"at most {deviation:.2f} over {np.count_nonzero(compared)} steps"
+    return judged("moments", statement, deviation <= STANDARD_ERRORS, found)
 
 
 def feature_distribution(data: LinearData) -> single_rows.Distribution:
