@@ -155,17 +155,25 @@ def test_repetitions_do_not_disturb_each_other() -> None:
     generator = np.random.default_rng(5)
     features, target = fresh_linear_sets(DEFAULTS.data.noisy_line, None, 40, generator)
     start = np.column_stack([generator.standard_normal(40), np.zeros(40)])
-    together, largest = noisy.repeat(features, target, start, DEFAULTS.train.noisy)
-    assert set(together.stopped) == {"loss", "iterations", "diverged"}
-    for r in range(40):
-        one = slice(r, r + 1)
-        alone, eigenvalue = noisy.repeat(features[:, one], target[:, one], start[one], DEFAULTS.train.noisy)
-        assert (alone.stopped[0], alone.iterations[0]) == (together.stopped[r], together.iterations[r])
-        np.testing.assert_array_equal(alone.theta[0], together.theta[r])
-        x = np.column_stack([features[:, r, 0], np.ones(len(features))])
-        np.testing.assert_allclose([largest[r], eigenvalue[0]], np.linalg.eigvalsh(x.T @ x / len(x))[-1], rtol=1e-12)
-    assert np.isfinite(together.theta).all()
-    assert np.isfinite(together.loss).all()
+    looks_rarely = with_changes(DEFAULTS.train.nn, lr=0.003, stop_below=3.0, log_every=7, iterations=300)
+
+    def repeat_noisy(part: slice) -> Runs:
+        runs, largest = noisy.repeat(features[:, part], target[:, part], start[part], DEFAULTS.train.noisy)
+        Z = np.concatenate([features[:, part], np.ones((20, len(largest), 1))], axis=2)
+        np.testing.assert_allclose(largest, np.linalg.eigvalsh(np.einsum("nri,nrj->rij", Z, Z) / 20)[:, -1], rtol=1e-9)
+        return runs
+
+    def repeat_nn(part: slice) -> Runs:
+        return nn.repeat(features[:, part], target[:, part], start[part], looks_rarely)
+
+    for repeat, ends in ((repeat_noisy, {"loss", "iterations", "diverged"}), (repeat_nn, {"loss", "iterations"})):
+        together = repeat(slice(None))
+        assert set(together.stopped) == ends
+        assert np.isfinite(np.column_stack([together.theta, together.loss])).all()
+        for r in range(40):
+            alone = repeat(slice(r, r + 1))
+            assert (alone.stopped[0], alone.iterations[0]) == (together.stopped[r], together.iterations[r])
+            np.testing.assert_array_equal(alone.theta[0], together.theta[r])
 
 
 # --- fresh data ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from stages.common.errors import UserError
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv, read_json, write_json
 from stages.report import __main__ as report
-from stages.report.render import anchor, number, percentile, setting
+from stages.report.render import anchor, markdown_to_html, number, percentile, setting
 from tests.conftest import ROOT
 from tests.evidence import ODD, ODD_TABLE, lay_out, rerun
 
@@ -214,8 +214,10 @@ def test_the_page_is_well_formed_and_needs_no_network_and_no_other_file(
     assert count["math"] >= 2 * len(EXPERIMENTS)
 
 
-def test_every_formula_is_converted(usual: Built) -> None:
+def test_every_formula_is_converted_and_prose_holds_no_tags(usual: Built) -> None:
     assert "$" not in re.sub(r"<script.*?</script>", "", usual.html, flags=re.DOTALL)
+    assert "<msup>" in markdown_to_html("$x^2$")
+    assert "&lt;b&gt;" in markdown_to_html("<b>")
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -36,6 +36,7 @@ from stages.evaluate.figures import (
 from stages.evaluate.quantities import Quantity, quantities
 
 SMALLEST_ERROR = 1e-16  # a smaller one, also 0, is counted as this, since 0 has no logarithm
+ERROR_DIGITS = 3  # of an error: a small difference of large numbers, whose last digits differ between processors
 MOVING = ("fit", "loss")  # the figures with a part that the page moves
 
 
@@ -53,7 +54,7 @@ def evaluation(
         "settings": e.settings,
         "quantity": {row.key: quantity(row, judged) for row in rows},
         "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},
-        "error": error,
+        "error": {name: significant(value, ERROR_DIGITS) for name, value in error.items()},
         "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in error.items()},
         "theory": theory(e),
         **({} if answer is None else {"answer": answer.values}),
@@ -67,7 +68,7 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quantity(row: Quantity, judged: list[Check]) -> dict[str, Any]:
-    """A row of the results; six digits of what repetitions estimate."""
+    """A row of the results; six digits of what repetitions estimate and of the smallest loss, often only rounding."""
     percentile, verdicts = row.percentile, {check.key: check.verdict for check in judged}
     estimates = {
         "percentile_low": None if percentile is None else percentile.low,
@@ -76,14 +77,13 @@ def quantity(row: Quantity, judged: list[Check]) -> dict[str, Any]:
         "high": row.high,
         "standard_error": row.standard_error,
     }
+    known = ("column", "true", "exact", "predicted", "fitted", "published", "exact_standard_error")
+    values = _present({name: getattr(row, name) for name in known})
+    if row.key == "loss" and "exact" in values:
+        values["exact"] = significant(values["exact"], ESTIMATED)
     return {
         "label": row.label,
-        **_present(
-            {
-                name: getattr(row, name)
-                for name in ("column", "true", "exact", "predicted", "fitted", "published", "exact_standard_error")
-            }
-        ),
+        **values,
         **{name: significant(value, ESTIMATED) for name, value in _present(estimates).items()},
         **({"verdict": verdicts[row.key]} if row.key in verdicts else {}),
     }
