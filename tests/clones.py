@@ -30,8 +30,9 @@ def run(folder: Path, *command: str, code: int = 0, environment: Mapping[str, st
 
 
 def python_first() -> dict[str, str]:
-    """The environment of commands, with this environment's Python first on PATH, where dvc.yaml's commands find it."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """The environment of commands, not that of a make which runs the tests, with this Python first on PATH."""
+    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return {**own, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def dvc(folder: Path, *arguments: str, code: int = 0) -> str:

@@ -85,6 +85,7 @@ def test_an_evaluation_is_nested_numbers_and_texts_under_known_keys(evaluated: P
     assert [set(axes) for axes in found["axes"].values()] == [AXES, AXES]
     assert {path.stem for path in (reports / f"figures/{experiment}").iterdir()} == set(found["figure"])
     assert list(found["figure"])[:2] == list(found["axes"]) == ["fit", "loss"]
+    assert any("standard_error" in quantity for quantity in found["quantity"].values()) is bool(own)
     columns = [quantity.get("column") for quantity in found["quantity"].values()]
     assert columns == ([*ODD, None, None] if own else [None] * len(columns))
 
@@ -165,6 +166,7 @@ def test_an_own_csv_has_no_truth_and_nothing_published_but_an_exact_solution(pro
         ("logistic", GENERAL, {**CLUSTERS, "f1": [0.0] * 40}, ["quantity.w1.exact"]),  # a free weight
         ("logistic", GENERAL, {"f": [-1.0, 1.0] * 9, "label": [0.0, 1.0] * 9}, ["quantity.w.exact"]),  # separable
         ("minibatch", {}, {"a": numbers(9, 1), "b": numbers(9, 1), "y": numbers(9, 2)}, ["quantity.w1.exact"]),
+        ("minibatch", {}, {"a": [0.0] * 9, "b": numbers(9, 1), "y": numbers(9, 2)}, ["theory.condition_number"]),
         ("manual", {}, {"x": [1.0, 2.0], "y": [2.0, 4.0]}, ["quantity.w.exact_standard_error"]),  # no rows to spare
         ("nn", {"data.stream.rows": 50, "train.nn.iterations": 20}, None, ["quantity.w.published"]),
     ],
