@@ -47,6 +47,12 @@ class Built:
         assert html is not None
         return [markdown[0].replace("\\", ""), unescape(html[0])]
 
+    def course(self, experiment: str) -> dict[str, Any]:
+        """What the page carries for the experiment's slider."""
+        (script,) = re.findall(r'<script type="application/json">(.*?)</script>', self.section(experiment)[1])
+        course: dict[str, Any] = json.loads(script)
+        return course
+
 
 def built() -> Built:
     """The report of what lies in the current folder."""
@@ -120,8 +126,7 @@ def test_links_lead_somewhere(usual: Built) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_page_carries_the_course_and_where_the_axes_lie(usual: Built, experiment: str) -> None:
-    (script,) = re.findall(r'<script type="application/json">(.*?)</script>', usual.section(experiment)[1])
-    page, course = json.loads(script), read_csv(usual.folder / f"reports/evaluation/{experiment}.csv")
+    page, course = usual.course(experiment), read_csv(usual.folder / f"reports/evaluation/{experiment}.csv")
     assert page["axes"] == usual.found(experiment)["axes"]
     assert page["columns"] == list(course)
     assert page["rows"] == [list(row) for row in zip(*course.values(), strict=True)]
