@@ -21,3 +21,8 @@ def read_published(experiment: str) -> dict[str, Any]:
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{PUBLISHED}: expected an entry for {experiment}; {error!r}") from None
     return published
+
+
+def decimals_of(printed: str) -> int:
+    """How many decimals a printed number has."""
+    return len(printed.partition(".")[2])

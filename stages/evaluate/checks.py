@@ -11,8 +11,9 @@ from enum import StrEnum
 import numpy as np
 import scipy
 
+from stages.common.published import decimals_of
 from stages.evaluate.evidence import Evidence
-from stages.evaluate.quantities import CENTRAL, Quantity, decimals_of, predicted_updates
+from stages.evaluate.quantities import CENTRAL, Quantity, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
 NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding

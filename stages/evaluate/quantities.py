@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.common.published import decimals_of
 from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
 
 CENTRAL = (0.5, 99.5)  # percent: the ends of the central 99 %
@@ -185,11 +186,6 @@ def percentile_of_printed(values: Array, printed: str) -> Interval:
     half = 0.5 * 10.0 ** -decimals_of(printed)
     low, high = float(printed) - half, float(printed) + half
     return Interval(100 * float(np.mean(values < low)), 100 * float(np.mean(values <= high)))
-
-
-def decimals_of(printed: str) -> int:
-    """How many decimals a printed number has."""
-    return len(printed.partition(".")[2])
 
 
 def central(values: Array) -> tuple[float | None, float | None]:

@@ -16,7 +16,7 @@ from stages.common.errors import run_stage
 from stages.common.experiments import parameter_names
 from stages.common.files import REPLICATES, Columns, write_csv
 from stages.common.params import load_group
-from stages.common.published import read_published
+from stages.common.published import decimals_of, read_published
 from stages.common.schema import LinearData, NnTraining, Replicate
 from stages.common.tables import read_linear_set
 from stages.replicate.runs import (
@@ -76,7 +76,7 @@ def repeat(features: Array, target: Array, start: Array, settings: NnTraining, r
 
 def share_as_printed(theta_at: Array, printed: dict[str, str]) -> Array:
     """The share of repetitions whose parameters (recorded, repetitions, parameters) round to all printed numbers."""
-    decimals = [len(number.partition(".")[2]) for number in printed.values()]
+    decimals = [decimals_of(number) for number in printed.values()]
     rounded = [np.round(theta_at[:, :, j], places) for j, places in enumerate(decimals)]
     return np.all(
         [values == float(number) for values, number in zip(rounded, printed.values(), strict=True)], axis=0

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from stages.common.published import decimals_of
 from stages.common.schema import LinearData
 from stages.evaluate.answers.nn import feature_distribution
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import AXIS, BLUE, INK, ORANGE, RED, Answer, Drawing, add_legend, use_log_scale
-from stages.evaluate.quantities import decimals_of
 from stages.theory import applied_twice, single_rows
 from stages.theory.bowl import Curvature
 
