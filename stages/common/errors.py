@@ -1,5 +1,6 @@
 """Errors that a user can cause end in one message and a non-zero exit, without a traceback."""
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -21,3 +22,5 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit("error: there is not enough memory; ask for fewer rows in params.yaml, or take a smaller CSV")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # the process ends: a last collection would only look through all modules again

@@ -62,7 +62,7 @@ def _read() -> Any:
 
 @lru_cache(maxsize=1)  # a stage reads several groups of one file
 def _parsed(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
+    return YAML(typ="safe").load(text)
 
 
 def _validated(tree: Any, model: type[G], where: tuple[str, ...]) -> G:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, MaxNLocator, NullLocator
 
 from stages.common.tables import Table
 from stages.evaluate.evidence import Array, Evidence
@@ -29,6 +30,7 @@ MAX_POINTS = 1000  # points drawn of a data set; more would only make the file l
 MAX_FRAMES = 500  # recorded iterations drawn, and steps of the page's slider
 VISIBLE_LOSS = 1e12  # a loss above this is drawn at it; runs that diverge reach the largest float
 LEGEND_CHARACTERS = 48  # that fit into one line above a figure
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
 
 # name: (on light paper, on dark paper). Okabe and Ito's blue, vermillion and orange, lightened for dark paper.
@@ -236,11 +238,27 @@ def use_log_scale(axes: Axes, values: np.ndarray) -> None:
     low, high = low - margin, min(high + margin, 307)
     axes.set_yscale("log", nonpositive="mask")
     axes.set_ylim(10.0**low, 10.0**high)
+    use_plain_powers(axes.yaxis)
     if high - low > 8:
         step = math.ceil((high - low) / 6)
         first = math.ceil(low / step) * step
         axes.yaxis.set_major_locator(FixedLocator([10.0**decade for decade in range(first, math.ceil(high), step)]))
         axes.yaxis.set_minor_locator(NullLocator())
+
+
+def use_plain_powers(axis: Axis) -> None:
+    """Labels an axis with a log scale by 10⁻³ and the like."""
+    axis.set_major_formatter(PlainPowers())
+    axis.set_minor_formatter(PlainPowers())
+
+
+class PlainPowers(LogFormatterSciNotation):
+    """Powers of ten as plain letters: matplotlib's formulas are slow to typeset, and pieces to who searches the text."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:  # noqa: D102
+        formula = super().__call__(x, pos)
+        power = re.fullmatch(r"\$\\mathdefault\{(.*)\^\{(.*)\}\}\$", formula)
+        return power[1].replace(r"\times", "×") + power[2].translate(SUPERSCRIPTS) if power else formula
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

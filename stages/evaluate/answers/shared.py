@@ -9,7 +9,18 @@ from stages.common.published import decimals_of
 from stages.common.schema import LinearData
 from stages.evaluate.answers.nn import feature_distribution
 from stages.evaluate.evidence import Array, Evidence
-from stages.evaluate.figures import AXIS, BLUE, INK, ORANGE, RED, Answer, Drawing, add_legend, use_log_scale
+from stages.evaluate.figures import (
+    AXIS,
+    BLUE,
+    INK,
+    ORANGE,
+    RED,
+    Answer,
+    Drawing,
+    add_legend,
+    use_log_scale,
+    use_plain_powers,
+)
 from stages.theory import applied_twice, single_rows
 from stages.theory.bowl import Curvature
 
@@ -158,6 +169,7 @@ def distance_figure(distances: dict[str, Array]) -> Figure:
     figure = Figure()
     axes = figure.subplots()
     axes.set_xscale("log")
+    use_plain_powers(axes.xaxis)
     use_log_scale(axes, np.concatenate(list(distances.values())))
     drawn = np.isin(WATCHED, np.geomspace(1, STEPS, 400).round().astype(int))
     for (name, distance), color, style in zip(distances.items(), (BLUE, RED), ("-", "--"), strict=True):
