@@ -91,8 +91,8 @@ def imported(path: str) -> set[str]:
 
 
 def closure(path: str) -> set[str]:
-    """A file and all that it imports, directly or not."""
-    seen, waiting = set(), {path}
+    """A file, the __init__.py of its packages, and all that they import, directly or not."""
+    seen, waiting = set(), {path, *(f"{package}/__init__.py" for package in PurePosixPath(path).parents)} & CODE
     while waiting:
         seen |= waiting
         waiting = set().union(*map(imported, waiting)) - seen

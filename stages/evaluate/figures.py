@@ -253,7 +253,7 @@ def use_plain_powers(axis: Axis) -> None:
 
 
 class PlainPowers(LogFormatterSciNotation):
-    """Powers of ten as plain letters: matplotlib's formulas are slow to typeset, and pieces to who searches the text."""
+    """Powers of ten as plain letters: matplotlib's formulas are slow to typeset, and pieces to who searches text."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:  # noqa: D102
         formula = super().__call__(x, pos)
