@@ -29,6 +29,7 @@ from stages.evaluate.figures import AXIS, BLUE, RED, STYLE, as_svg
 ROUNDS = 3
 DOCS = Path("docs")
 BARE = {name: f"python benchmarks/bare/{name}.py" for name in EXPERIMENTS}
+RUN, COMMIT = "make reproduce's run", "dvc commit --force"
 IMPORT = "python -c 'import torch'"
 
 
@@ -60,12 +61,18 @@ def comparisons() -> list[Comparison]:
     six, torch = ("the six bare programs", list(BARE.values())), ("import torch", [IMPORT])
     edit, quiet = "python -m benchmarks.edit", ["dvc repro --quiet"]
     found = [
-        Comparison("make reproduce's run", ["python -m tools.reproduce"], *six, 0.8 if processors() >= 4 else 1.15),
+        Comparison(RUN, ["python -m tools.reproduce"], *six, 0.8 if processors() >= 4 else 1.15),
         Comparison("dvc repro --force", ["dvc repro --force --quiet"], *six, 2.1),
         Comparison("edit of train.nn.lr, dvc repro", quiet, "bare nn", [BARE["nn"]], 2.6, before=edit),
         Comparison("dvc repro, nothing to do", quiet, *torch, 1.0, before="dvc repro --quiet"),
         Comparison("dvc status", ["dvc status --quiet"], *torch, 1.0),
+        Comparison(COMMIT, [f"{COMMIT} --quiet"], *torch, 1.5),
     ]
+    found.append(Comparison("check-params", ["python -m stages.check_params"], *torch, 0.2))
+    for data_set in dict.fromkeys(experiment.data_set for experiment in EXPERIMENTS.values()):
+        found.append(
+            Comparison(f"generate-data {data_set}", [f"python -m stages.generate_data {data_set}"], *torch, 0.3)
+        )
     for name, bare in BARE.items():
         found.append(Comparison(f"train {name}", [f"python -m stages.train.{name}"], f"bare {name}", [bare], 1.3))
     for name in EXPERIMENTS:
@@ -140,6 +147,29 @@ ratio is what counts. Seconds are medians; those of a step are of one iteration 
 |---|---|---|---|---|---|---|
 {"".join(rows)}
 ![The ratios](benchmarks.svg)
+
+## Where the seconds of a full run go
+
+{budget(timings)}"""
+
+
+def budget(timings: list[Timing]) -> str:
+    """The seconds of each kind of stage, on one processor, beside those of the whole run."""
+    taken = {t.comparison.name: median(t.ours) for t in timings}
+    lines, total = "", 0.0
+    for kind in ("check-params", "generate-data", "train", "replicate", "evaluate", "report"):
+        stages = [spent for name, spent in taken.items() if name.split()[0] == kind]
+        lines += f"| {kind} | {len(stages)} | {sum(stages):.3g} |\n"
+        total += sum(stages)
+    torch = len(BARE) * next(median(t.theirs) for t in timings if t.comparison.others == [IMPORT])
+    return f"""\
+Of the fits' seconds some {torch:.2g} are `import torch`. `make reproduce` runs stages side by side that don't wait for each
+other, {processors()} at a time here, and takes {taken[RUN]:.3g} with DVC's start and one `dvc commit --force`, alone {taken[COMMIT]:.2g}.
+Plain `dvc repro --force` runs one after the other and records each.
+
+| stages | count | seconds |
+|---|---|---|
+{lines}| all | | {total:.3g} |
 """
 
 

@@ -26,8 +26,9 @@ from stages.theory.bowl import Curvature
 
 STABLE_LR_SHARE = 0.965  # of the largest stable lr: the descent that holds at the negative solution
 NUDGE = 1e-3  # how far from the negative solution that descent starts, along w
-STEPS = 2_000_000  # enough to come to rest at the edge of stability
-WATCHED = np.unique([*np.geomspace(1, STEPS, 400).round().astype(int), *range(STEPS - 999, STEPS + 1)])
+HELD = 100_000  # its iterations where it holds
+STEPS = 1_000_000  # and where it doesn't: after three quarters of them it has reached the edge of stability
+AT_THE_EDGE = np.arange(3 * STEPS // 4, STEPS, 999)  # odd steps apart, since the edge swings every other iteration
 WAYS_ENDED = {"positive": (BLUE, "o"), "valley": (ORANGE, "^"), "runaway": (RED, "s"), "diverged": (INK, "x")}
 
 
@@ -44,11 +45,13 @@ def answer(e: Evidence) -> Answer | None:
     full_batch = _curvature(negative, x).stable_lr
     stable = STABLE_LR_SHARE * full_batch
     start = negative + np.array([NUDGE, 0.0])
+    at = {stable: _drawn(HELD), lr: np.union1d(_drawn(STEPS), AT_THE_EDGE)}
     paths = {
-        rate: applied_twice.full_batch_path(start, slope, intercept, x, lr=rate, iterations=WATCHED)
-        for rate in (stable, lr)
+        rate: applied_twice.full_batch_path(start, slope, intercept, x, lr=rate, iterations=iterations)
+        for rate, iterations in at.items()
     }
-    held, end = (paths[rate][-1000:].mean(axis=0) for rate in (stable, lr))
+    edge = paths[lr][np.isin(at[lr], AT_THE_EDGE)]
+    end, eigenvalues = edge.mean(axis=0), [_curvature(theta, x).eigenvalues[-1] for theta in edge]
     ended = ended_where(e.repetitions)
     return Answer(
         values={
@@ -59,9 +62,11 @@ def answer(e: Evidence) -> Answer | None:
             "full_batch_lr": full_batch,
             "edge": 2 / lr,
             "end": {"w": float(end[0]), "b": float(end[1])},
-            "end_eigenvalue": float(_curvature(end, x).eigenvalues[-1]),
+            "end_eigenvalue_low": float(min(eigenvalues)),
+            "end_eigenvalue_high": float(max(eigenvalues)),
             "end_distance": float(np.linalg.norm(end - negative)),
-            "held_distance": float(np.linalg.norm(held - negative)),
+            "held_distance": float(np.linalg.norm(paths[stable][-1] - negative)),
+            "held_steps": HELD,
             "steps": STEPS,
         },
         figures={
@@ -77,12 +82,20 @@ def answer(e: Evidence) -> Answer | None:
             ),
             "distance": Drawing(
                 distance_figure(
-                    {f"lr = {rate:.3g}": np.linalg.norm(path - negative, axis=1) for rate, path in paths.items()}
+                    {
+                        f"lr = {rate:.3g}": (at[rate], np.linalg.norm(path - negative, axis=1))
+                        for rate, path in paths.items()
+                    }
                 ),
                 f"Full-batch descent from {NUDGE:g} beside the negative solution: distance from it by iteration.",
             ),
         },
     )
+
+
+def _drawn(steps: int) -> Array:
+    """Iterations evenly spaced on a log axis."""
+    return np.unique(np.geomspace(1, steps, 400).round().astype(int))
 
 
 def _curvature(theta: Array, x: single_rows.Distribution) -> Curvature:
@@ -164,16 +177,15 @@ def starts_figure(w: Array, b: Array, ended: Array) -> Figure:
     return figure
 
 
-def distance_figure(distances: dict[str, Array]) -> Figure:
+def distance_figure(paths: dict[str, tuple[Array, Array]]) -> Figure:
     """Distance from the negative solution over the iterations of full-batch descent, both axes on a log scale."""
     figure = Figure()
     axes = figure.subplots()
     axes.set_xscale("log")
     use_plain_powers(axes.xaxis)
-    use_log_scale(axes, np.concatenate(list(distances.values())))
-    drawn = np.isin(WATCHED, np.geomspace(1, STEPS, 400).round().astype(int))
-    for (name, distance), color, style in zip(distances.items(), (BLUE, RED), ("-", "--"), strict=True):
-        axes.plot(WATCHED[drawn], distance[drawn], color=color, linestyle=style, linewidth=1.4, label=name)
+    use_log_scale(axes, np.concatenate([distance for _, distance in paths.values()]))
+    for (name, path), color, style in zip(paths.items(), (BLUE, RED), ("-", "--"), strict=True):
+        axes.plot(*path, color=color, linestyle=style, linewidth=1.4, label=name)
     axes.set(xlabel="iteration", ylabel="distance from the solution")
     add_legend(figure, axes)
     return figure
