@@ -163,9 +163,9 @@ def budget(timings: list[Timing]) -> str:
         total += sum(stages)
     torch = len(BARE) * next(median(t.theirs) for t in timings if t.comparison.others == [IMPORT])
     return f"""\
-Of the fits' seconds some {torch:.2g} are `import torch`. `make reproduce` runs stages side by side that don't wait for each
-other, {processors()} at a time here, and takes {taken[RUN]:.3g} with DVC's start and one `dvc commit --force`, alone {taken[COMMIT]:.2g}.
-Plain `dvc repro --force` runs one after the other and records each.
+Of the fits' seconds some {torch:.2g} are `import torch`. `make reproduce` runs stages side by side that don't wait for
+each other, {processors()} at a time here, and takes {taken[RUN]:.3g} in all, with DVC's start and its record of
+the results; `dvc commit --force` alone takes {taken[COMMIT]:.2g}. Plain `dvc repro --force` records after each stage.
 
 | stages | count | seconds |
 |---|---|---|

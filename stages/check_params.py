@@ -1,7 +1,8 @@
 """Validates all of params.yaml before DVC deletes or runs anything else.
 
 in   params.yaml
-out  .params.ok, the marker that every other stage depends on; its content never changes, so nothing reruns for it
+out  .params.ok, the marker that all data wait for, and with them all else; its content never changes, so nothing reruns
+     for it
 run  python -m stages.check_params
 """
 

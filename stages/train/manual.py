@@ -33,7 +33,7 @@ def fit(features: Tensor, target: Tensor, settings: ManualTraining, generator: t
     scaling = Scaling.of(features, standardize=settings.standardize)
     dtype = getattr(torch, settings.dtype)
     x, y = scaling.apply(features).flatten().to(dtype), target.to(dtype)  # both (rows,)
-    w, b = rounded_start(torch.rand(2, generator=generator, dtype=torch.float64)).to(dtype)
+    w, b = rounded_start(torch.rand(2, generator=generator, dtype=torch.float64)).to(dtype).split(1)
     w.requires_grad_()
     b.requires_grad_()
 

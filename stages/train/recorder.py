@@ -84,18 +84,21 @@ class Recorder:
         return recorder.finish(iteration + 1, w, b)
 
     A fit that diverges ends at its last finite observation.
+
+    Attributes:
+        met_stop: whether the newest loss observed is below `stop_below`.
     """
 
     def __init__(
         self, loss_of_all: Loss, target: Tensor, scaling: Scaling, stop_below: float | None, log_every: int
     ) -> None:
-        self._diverged = False
+        self.met_stop = self._diverged = False
         self._loss_of_all = loss_of_all
         self._decimals = _loss_decimals(target)
         self._log_every = log_every
         self._stop_below = -math.inf if stop_below is None else stop_below
         self._scaling = scaling
-        self._rows: list[list[float]] = []
+        self._recorded: list[State] = []
         self._last: State | None = None  # the newest finite observation
 
     def observe(self, iteration: int, w: Tensor, b: Tensor, loss: Tensor | None = None) -> bool:
@@ -115,15 +118,12 @@ class Recorder:
         # the parameters as well: the loss of a probability is finite for an infinite w
         self._diverged = not all(map(math.isfinite, (value, *weights, *bias)))
         if not self._diverged:
-            self._last = State(iteration, round(value, self._decimals), weights, bias)
+            loss_written = round(value, self._decimals)
+            self._last = State(iteration, loss_written, weights, bias)
+            self.met_stop = loss_written < self._stop_below
             if iteration % self._log_every == 0 or self.met_stop:
-                self._rows.append(self._row(self._last))
+                self._recorded.append(self._last)
         return not self._diverged
-
-    @property
-    def met_stop(self) -> bool:
-        """Whether the newest loss observed is below `stop_below`."""
-        return self._last is not None and self._last.loss < self._stop_below
 
     def finish(self, updates: int, w: Tensor, b: Tensor, batches: int | None = None) -> Fit:
         """Adds the final state, after all updates.
@@ -145,21 +145,18 @@ class Recorder:
         stop_loss = self._last.loss if self.met_stop else None
         if self._diverged or not self.observe(updates, w, b):
             stop_loss = None
-        if self._rows[-1][0] != self._last.iteration:
-            self._rows.append(self._row(self._last))
+        if self._recorded[-1].iteration != self._last.iteration:
+            self._recorded.append(self._last)
         stopped = "diverged" if self._diverged else "iterations" if stop_loss is None else "loss"
         smallest_loss = max(10.0**-self._decimals, sys.float_info.min)
         return Fit(self._history(batches), stopped, stop_loss, smallest_loss)
 
     def _history(self, batches: int | None) -> dict[str, list[float]]:
-        iteration, *columns = (list(column) for column in zip(*self._rows, strict=True))
+        iteration, loss, w, b = (list(column) for column in zip(*self._recorded, strict=True))
         epoch = {} if batches is None else {"epoch": [k // batches for k in iteration]}
-        names = ["loss", *parameter_names(len(columns) - 2)]
-        return {"iteration": iteration, **epoch, **dict(zip(names, columns, strict=True))}
-
-    def _row(self, state: State) -> list[float]:
-        w, b = (torch.tensor(values, dtype=torch.float64) for values in (state.w, state.b))
-        return [state.iteration, state.loss, *self._scaling.in_csv_units(w, b)]
+        theta = self._scaling.in_csv_units(*(torch.tensor(values, dtype=torch.float64) for values in (w, b)))
+        names = parameter_names(len(theta.T) - 1)
+        return {"iteration": iteration, **epoch, "loss": loss, **dict(zip(names, theta.T.tolist(), strict=True))}
 
 
 def _loss_decimals(target: Tensor) -> int:

@@ -55,8 +55,12 @@ class Scaling:
         """The scaled features, (rows x features)."""
         return (features - self.mean) / self.sd
 
-    def in_csv_units(self, w: Tensor, b: Tensor) -> list[float]:
-        """w_j = w'_j / sd_j, then b = b' - sum_j w'_j mean_j / sd_j, of float64 w' and b'."""
-        weights = w.flatten() / self.sd
-        bias = b.flatten() - (weights * self.mean).sum()
-        return [*weights.tolist(), bias.item()]
+    def in_csv_units(self, w: Tensor, b: Tensor) -> Tensor:
+        """w_j = w'_j / sd_j, then b = b' - sum_j w'_j mean_j / sd_j, beside each other, (states, features + 1).
+
+        Args:
+            w: w', (states, features), float64.
+            b: b', (states, 1), float64.
+        """
+        weights = w / self.sd
+        return torch.cat([weights, b - (weights * self.mean).sum(dim=1, keepdim=True)], dim=1)
