@@ -74,7 +74,7 @@ def comparisons() -> list[Comparison]:
             Comparison(f"generate-data {data_set}", [f"python -m stages.generate_data {data_set}"], *torch, 0.3)
         )
     for name, bare in BARE.items():
-        found.append(Comparison(f"train {name}", [f"python -m stages.train.{name}"], f"bare {name}", [bare], 1.3))
+        found.append(Comparison(f"train {name}", [f"python -m stages.train.{name}"], f"bare {name}", [bare], 1.0))
     for name in EXPERIMENTS:
         found.append(Comparison(f"replicate {name}", [f"python -m stages.replicate.{name}"], *torch, 0.6))
     for name in EXPERIMENTS:
