@@ -6,7 +6,7 @@
 # make lint        formatting, lint, types
 # make format      puts the formatting right
 # make reset       brings params.yaml, dvc.lock, data and reports/ back to the last commit; your own CSVs stay
-# make bench       times the pipeline in turn with the bare programs, writes docs/benchmarks.md; a quarter of an hour, alone
+# make bench       times the pipeline in turn with the bare programs, writes docs/benchmarks.md; ten minutes, alone
 # make sweep       runs manual with several learning rates and seeds, draws the final losses in sweep/
 # make newest      installs the newest releases of all dependencies, whatever is pinned; make clean goes back
 # make clean       removes the environment, caches and data; what is committed stays

@@ -4,7 +4,7 @@ Absolute times differ between machines and from one minute to the next; a ratio 
 the other. Everything runs in a clone of the last commit in a temporary folder.
 
 out  docs/benchmarks.md, docs/benchmarks.svg
-run  make bench; a quarter of an hour or so, in which nothing else should run
+run  make bench; ten minutes or so, in which nothing else should run
 """
 
 import os
