@@ -17,6 +17,7 @@ import pytest
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv, read_json, significant
 from stages.evaluate.figures import MAX_FRAMES, MAX_POINTS, STYLE, as_svg, axes_of, evenly_spaced, loss_drawing
+from stages.theory.bowl import eigen
 from stages.theory.least_squares import least_squares
 from tests.evidence import (
     ODD,
@@ -105,18 +106,18 @@ def test_the_course_is_the_history_and_its_last_row_lies_where_it_was_drawn(eval
 
 
 @pytest.mark.parametrize("experiment", ["manual", "noisy"])
-def test_an_evaluation_decomposes_the_loss_once_and_gives_the_same_bytes_again(
+def test_an_evaluation_decomposes_each_loss_once_and_gives_the_same_bytes_again(
     evaluated: Path, project: Path, experiment: str
 ) -> None:
-    """The Hessian once; least squares twice, in the units of the fit and in the CSV's, whose rounding differs."""
+    """The Hessian and least squares of the data and of those with other last bits; and least squares in CSV units."""
     lay_out()
     with (
-        patch.object(np.linalg, "eigh", wraps=np.linalg.eigh) as eigh,
+        patch("stages.theory.bowl.eigen", wraps=eigen) as decomposed,
         patch("stages.theory.bowl.least_squares", wraps=least_squares) as of_fit,
         patch("stages.theory.models.least_squares", wraps=least_squares) as of_csv,
     ):
         evaluate(experiment)
-    assert (eigh.call_count, of_fit.call_count, of_csv.call_count) == (1, 1, 1)
+    assert (decomposed.call_count, of_fit.call_count, of_csv.call_count) == (2, 2, 1)
     paths = [*Path(f"reports/figures/{experiment}").iterdir(), *Path("reports/evaluation").glob(f"{experiment}.*")]
     assert [path for path in paths if path.read_bytes() != (evaluated / path).read_bytes()] == []
 

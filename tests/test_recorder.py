@@ -220,7 +220,7 @@ def test_no_scaling_changes_no_bit() -> None:
     x = columns([0.1, 1e-300, 1 / 3])
     scaling = Scaling.of(x, standardize=False)
     assert torch.equal(scaling.apply(x), x)
-    assert scaling.in_csv_units(columns([1e-30]), columns([1 / 3])) == [1e-30, 1 / 3]
+    assert scaling.in_csv_units(columns([1e-30]), columns([1 / 3])).tolist() == [[1e-30, 1 / 3]]
 
 
 @pytest.mark.parametrize(

@@ -154,12 +154,20 @@ def test_differences_are_named(clone: Path, spoil: Callable[[Path], object], mes
         ("a.json", '{"w": 1.0}', '{"w": 1.0, "b": 2.0}', False),
         ("a.json", '{"w": "loss"}', '{"w": "diverged"}', False),
         ("a.json", '{"k": 3}', '{"k": 4}', False),
-        ("a.csv", "k,x\n0,1000\n1,0\n", "k,x\n0,1000\n1,5e-7\n", True),  # 5e-10 of the column's scale
-        ("a.csv", "k,x\n0,1000\n1,0\n", "k,x\n0,1000\n1,5e-6\n", False),
+        ("a.json", '{"loss": 4.9e-11}', '{"loss": 9.9e-10}', False),  # nearly 0, and yet another number
+        ("a.json", '{"loss": 0.0}', '{"loss": 1e-16}', True),
+        ("a.csv", "k,x\n0,1000\n1,0\n", "k,x\n0,1000\n1,5e-13\n", True),  # 5e-16 of the column's scale
+        ("a.csv", "k,x\n0,1000\n1,0\n", "k,x\n0,1000\n1,5e-12\n", False),
+        ("a.md", "| 0.079278 |", "| 0.080071 |", False),
+        ("a.md", "| 0.079278 |", "| 0.079279 |", True),
+        ("a.md", "the limit 0.0684", "the limit 0.0501", False),
+        ("a.md", "9.8e-05", "9.9e-05", True),
+        ("a.md", "9.8e-05", "9.6e-05", False),
+        ("a.md", "28 checks held", "27 checks held", False),
         ("a.csv", "k,x\n0,1\n", "k,x\n0,1\n1,1\n", False),
         ("a.csv", "k,x\n0,loss\n", "k,x\n0,diverged\n", False),
         ("a.svg", '<path d="M 1.00 2.00"/>', '<path d="M 1.01 2.00"/>', True),
-        ("a.svg", '<path d="M 1.00 2.00"/>', '<path d="M 1.50 2.00"/>', False),
+        ("a.svg", '<path d="M 1.00 2.00"/>', '<path d="M 1.02 2.00"/>', False),
         ("a.svg", '<path d="M 1.00 2.00"/>', '<path d="L 1.00 2.00"/>', False),
     ],
 )

@@ -21,8 +21,7 @@ RESULTS = ["reports", "dvc.lock"]
 # requirements.txt is not among them: whether other versions change a result is what one wants to know
 INPUTS = ["params.yaml", "dvc.yaml", "stages", "data/raw", "data/published.yaml"]
 RELATIVE = 1e-6  # what another processor's rounding may change in a number
-OF_SCALE = 1e-9  # of the largest magnitude in the number's column, for numbers that are nearly 0 beside the others
-DRAWN = 0.02  # absolute, in figures and prose, whose numbers are rounded: two units of an SVG's coordinates
+RESIDUE = 1e-15  # of the largest magnitude in the number's column, or of 1: what rounding leaves of a 0
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 Difference = tuple[str, str, str]  # where, committed, found
@@ -46,7 +45,7 @@ def edited_inputs() -> list[str]:
 
 def is_near(committed: float, found: float, scale: float) -> bool:
     """Equal within the tolerance for a number in a column of this scale."""
-    return math.isclose(committed, found, rel_tol=RELATIVE, abs_tol=OF_SCALE * scale)
+    return math.isclose(committed, found, rel_tol=RELATIVE, abs_tol=RESIDUE * scale)
 
 
 def differences(path: str, committed: str, found: str) -> Iterator[Difference]:
@@ -101,13 +100,23 @@ def as_number(cell: str) -> float | None:
 
 
 def differences_in_text(committed: str, found: str) -> Iterator[Difference]:
-    """Figures and prose: the words must be the same, their numbers nearly so."""
+    """Figures and prose: the words must be the same, their numbers within the tolerance or a unit of the last decimal.
+
+    A whole number is a count, and must be the same.
+    """
     if NUMBER.sub("#", committed) != NUMBER.sub("#", found):
         yield "words", f"{len(committed)} characters", f"{len(found)} characters, not only numbers differ"
         return
     for before, after in zip(NUMBER.findall(committed), NUMBER.findall(found), strict=True):
-        if not math.isclose(float(before), float(after), rel_tol=RELATIVE, abs_tol=DRAWN):
+        if not math.isclose(float(before), float(after), rel_tol=RELATIVE, abs_tol=1.01 * last_decimal(before)):
             yield "a number", before, after
+
+
+def last_decimal(spelled: str) -> float:
+    """What a unit in its last decimal is worth; 0 for a whole number."""
+    mantissa, _, exponent = spelled.partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    return 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0.0
 
 
 def main() -> None:

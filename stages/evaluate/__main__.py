@@ -34,6 +34,7 @@ from stages.evaluate.figures import (
     shown_features,
 )
 from stages.evaluate.quantities import Quantity, quantities
+from stages.evaluate.record import record_checks
 
 SMALLEST_ERROR = 1e-16  # a smaller one, also 0, is counted as this, since 0 has no logarithm
 ERROR_DIGITS = 3  # of an error: a small difference of large numbers, whose last digits differ between processors
@@ -125,7 +126,7 @@ def main() -> None:
     name = parser.parse_args().experiment
     e = gather(name)
     rows = quantities(e)
-    judged = [*checks(e, rows), *([CHECKS[name](e)] if name in CHECKS else [])]
+    judged = [*checks(e, rows), *record_checks(e), *([CHECKS[name](e)] if name in CHECKS else [])]
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
         drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}

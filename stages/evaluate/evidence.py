@@ -1,6 +1,6 @@
 """All that is known of one experiment before it is judged: settings, results, repetitions, exact solution, theory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, get_type_hints
 
@@ -12,10 +12,13 @@ from stages.common.params import load_group
 from stages.common.published import read_published
 from stages.common.schema import ClustersData, Data, DataSet, Train, Training
 from stages.common.tables import Table, read_clusters, read_linear_set
+from stages.evaluate.draws import STARTS, drawn_start
 from stages.theory.bowl import Bowl, Course
 from stages.theory.models import Exact, Model, model_named
 
 Array = np.ndarray
+LAST_BITS = 8 * np.finfo(float).eps  # by which data differ that are the same but for rounding
+MARGIN = 100  # of what those change: rounding in every update adds up to more than rounding once
 MIN_REPETITIONS = 400  # fewer say too little about the ends of the central 99 %
 
 
@@ -95,11 +98,34 @@ class Evidence:
         """The loss, decomposed, in the units of the fit; None where it is not quadratic."""
         return self.model.bowl(self.table.features, self.table.target, standardize=self.standardize)
 
+    @property
+    def start(self) -> Array:
+        """The parameters at iteration 0, (parameters,): as the seed gives them; else, with ten digits, as recorded."""
+        if self.experiment.name not in STARTS:
+            return np.array(list(self.metrics["initial"].values()))
+        theta, _ = drawn_start(self.experiment.name, len(self.table.feature_names), self.train)
+        if not self.standardize:
+            return theta
+        weights = theta[:-1] / self.table.features.std(axis=0)
+        return np.append(weights, theta[-1] - weights @ self.table.features.mean(axis=0))
+
+    @cached_property
+    def with_other_last_bits(self) -> "Evidence":
+        """The same on data of which every number is up to a few units in the last place too large.
+
+        What fits and formulas make of the difference is what they make of their own rounding. Up only: ups and downs
+        could cancel in a mean.
+        """
+        table, generator = self.table, np.random.default_rng(0)
+        features = table.features * (1 + LAST_BITS * generator.uniform(0, 1, table.features.shape))
+        target = table.target * (1 + LAST_BITS * generator.uniform(0, 1, table.target.shape))
+        return replace(self, table=replace(table, features=features, target=target))
+
     def predicted(self, iterations: Array, *, accumulate: bool | None = None) -> Course | None:
-        """Theory's course from the recorded start; None where there is no closed form, or no single solution."""
+        """Theory's course from the start; None where there is no closed form, or no single solution."""
         if self.experiment.step != "all rows" or self.bowl is None:
             return None
-        start = np.array(list(self.metrics["initial"].values()))
+        start = self.start
         accumulate = not self.train.zero_grad if accumulate is None else accumulate
         return self.bowl.course(start, iterations, lr=self.train.lr, accumulate=accumulate)
 

@@ -55,13 +55,13 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
     Z = Z / scale
 
     def value(theta: Array) -> float:
-        return float(_losses(Z @ theta + offset, label, loss)[0].mean())
+        return float(row_losses(Z @ theta + offset, label, loss)[0].mean())
 
     def gradient(theta: Array) -> Array:
-        return Z.T @ _losses(Z @ theta + offset, label, loss)[1] / len(Z)
+        return Z.T @ row_losses(Z @ theta + offset, label, loss)[1] / len(Z)
 
     def second(theta: Array) -> Array:
-        return (Z.T * _losses(Z @ theta + offset, label, loss)[2]) @ Z / len(Z)
+        return (Z.T * row_losses(Z @ theta + offset, label, loss)[2]) @ Z / len(Z)
 
     found = scipy.optimize.minimize(
         value, near * scale, jac=gradient, hess=second, method="trust-exact", options={"gtol": 1e-12}
@@ -74,7 +74,7 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
     return LogisticMinimum(found.x / scale, float(found.fun), errors)
 
 
-def _losses(z: Array, label: Array, loss: str) -> tuple[Array, Array, Array]:
+def row_losses(z: Array, label: Array, loss: str) -> tuple[Array, Array, Array]:
     """Each row's loss, and its first and second derivative by z."""
     p = scipy.special.expit(z)
     slope = p * (1 - p)

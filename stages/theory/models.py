@@ -6,14 +6,14 @@ Throughout, theta = (w1, ..., wp, b), features are (rows, features) and targets 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stages.theory import applied_twice
 from stages.theory.bowl import Bowl
-from stages.theory.least_squares import Array, least_squares
-from stages.theory.logistic import cluster_log_odds, logistic_minimum, logits_of, maximum_likelihood_exists
+from stages.theory.least_squares import Array, least_squares, with_ones
+from stages.theory.logistic import cluster_log_odds, logistic_minimum, logits_of, maximum_likelihood_exists, row_losses
 
 DrawnLine = tuple[float, float, float]  # (p, q, r): the points with p*x + q*y + r = 0
 
@@ -46,12 +46,60 @@ class Shown:
         return sum(float(weights[j] * self.means[j]) for j in range(len(weights)) if j not in (self.across, self.up))
 
 
+class Loss(NamedTuple):
+    """A loss, and how far it may be from one that was computed with other rounding."""
+
+    value: float
+    doubt: float
+
+
 class Model(ABC):
-    """What all models know."""
+    """What all models know.
+
+    Attributes:
+        sharpest: the largest second derivative that a row's loss has by its prediction.
+    """
+
+    sharpest: float
 
     @abstractmethod
     def predict(self, features: Array, theta: Array) -> Array:
         """y_hat of each row, or for classes the log-odds z of class 1."""
+
+    @abstractmethod
+    def losses(self, predicted: Array, target: Array) -> tuple[Array, Array]:
+        """Each row's loss, and its derivative by the prediction, both (rows,)."""
+
+    @abstractmethod
+    def slopes(self, features: Array, theta: Array) -> Array:
+        """d prediction / d theta, (rows, parameters)."""
+
+    def gradient(self, features: Array, target: Array, theta: Array) -> Array:
+        """The sum of the rows' d loss / d theta, (parameters,)."""
+        _, by_prediction = self.losses(self.predict(features, theta), target)
+        return by_prediction @ self.slopes(features, theta)
+
+    def mean_loss(self, features: Array, target: Array, theta: Array, *, rounding: Array, eps: float) -> Loss:
+        """The mean of the rows' losses, and how far off it may be.
+
+        A theta known to +-rounding, and sums that round by a share of eps, leave d_i of doubt in row i's prediction,
+        hence the mean of |dloss_i| d_i + sharpest d_i^2 / 2 in the loss.
+
+        Args:
+            features: (rows, features).
+            target: (rows,).
+            theta: (parameters,).
+            rounding: (parameters,), at least 0.
+            eps: of the numbers that the fit was made with, 2.2e-16 for float64.
+        """
+        slopes = np.abs(self.slopes(features, theta))
+        losses, by_prediction = self.losses(self.predict(features, theta), target)
+        terms = slopes @ np.abs(theta) + np.abs(target)
+        doubt = slopes @ rounding + (len(theta) + 3) * eps * terms
+        mean = float(losses.mean())
+        return Loss(
+            mean, float(np.mean(np.abs(by_prediction) * doubt + self.sharpest * doubt**2 / 2)) + 32 * eps * mean
+        )
 
     @abstractmethod
     def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
@@ -74,14 +122,29 @@ class Model(ABC):
         return None
 
 
+def _squares(residual: Array, factor: float) -> tuple[Array, Array]:
+    """factor/2 * residual^2, and its derivative."""
+    return factor / 2 * residual**2, factor * residual
+
+
 @dataclass(frozen=True)
 class Line(Model):
     """y_hat = w . x + b, loss factor/2 * mean((y_hat - y)^2): 2 for the mean of squares, 1 for half of it."""
 
     factor: float
 
+    @property
+    def sharpest(self) -> float:  # type: ignore[override]
+        return self.factor
+
     def predict(self, features: Array, theta: Array) -> Array:
         return features @ theta[:-1] + theta[-1]
+
+    def losses(self, predicted: Array, target: Array) -> tuple[Array, Array]:
+        return _squares(predicted - target, self.factor)
+
+    def slopes(self, features: Array, theta: Array) -> Array:
+        return with_ones(features)
 
     def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
         return float(theta[shown.across]), -1.0, float(theta[-1]) + shown.held(theta[:-1])
@@ -101,9 +164,18 @@ class Line(Model):
 class LineAppliedTwice(Model):
     """y_hat = w (w x + b) + b, loss mean((y_hat - y)^2): a line of slope w^2 and intercept (w + 1) b."""
 
+    sharpest = 2
+
     def predict(self, features: Array, theta: Array) -> Array:
         w, b = theta
         return w * (w * features[:, 0] + b) + b
+
+    def losses(self, predicted: Array, target: Array) -> tuple[Array, Array]:
+        return _squares(predicted - target, 2)
+
+    def slopes(self, features: Array, theta: Array) -> Array:
+        w, b = theta
+        return np.column_stack([2 * w * features[:, 0] + b, np.full(len(features), w + 1)])
 
     def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
         w, b = theta.tolist()
@@ -131,10 +203,17 @@ class Logit(Model):
 
     loss: str
     form: str
+    sharpest = 0.25  # of the cross-entropy; of the squares 0.154
 
     def predict(self, features: Array, theta: Array) -> Array:
         Z, offset = logits_of(features, self.form)
         return Z @ theta + offset
+
+    def losses(self, predicted: Array, target: Array) -> tuple[Array, Array]:
+        return row_losses(predicted, target, self.loss)[:2]
+
+    def slopes(self, features: Array, theta: Array) -> Array:
+        return logits_of(features, self.form)[0]
 
     def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
         if self.form == "slope-intercept":

@@ -1,0 +1,88 @@
+"""The fit once more, in NumPy: the start, the order of rows and the updates that the settings ask for.
+
+The loop is the articles' p <- p - lr * gradient with theory's gradient. How far two right programs may differ is found
+by a third run, on data whose last bits are changed: what the fit's arithmetic does with these is what it does with its
+own rounding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.common.tables import Table
+from stages.evaluate.draws import STARTS, TorchGenerator, drawn_start
+from stages.evaluate.evidence import MARGIN, Array, Evidence
+
+UPDATES, VISITS = 20_000, 20_000_000  # of a second run, at most: updates, and rows read in them
+
+
+@dataclass(frozen=True)
+class SecondRun:
+    """What the recorded rows should hold.
+
+    Attributes:
+        theta: (rows, parameters), in the CSV's units, for as many of the first rows of the history as were run.
+        doubt: (rows, parameters), how far a right program may be from it.
+    """
+
+    theta: Array
+    doubt: Array
+
+
+def second_run(e: Evidence) -> SecondRun | None:
+    """None where the start is not known, or the fit was made with fewer digits."""
+    if e.experiment.name not in STARTS or e.train.dtype != "float64":
+        return None
+    watched = e.history["iteration"][e.history["iteration"] <= min(UPDATES, VISITS // rows_a_step(e))].astype(int)
+    (mean, sd), others = scale_of(e.table, standardize=e.standardize), e.with_other_last_bits.table
+    with np.errstate(all="ignore"):  # a fit that diverges
+        theta = in_csv_units(_theta_at(e, (e.table.features - mean) / sd, e.table.target, watched), mean, sd)
+        # scaled by the same, since features of mean 0 again would hide what a mean that is a bit off does
+        nudged = _theta_at(e, (others.features - mean) / sd, others.target, watched)
+        nudged = in_csv_units(nudged, *scale_of(others, standardize=e.standardize))
+        sums = np.abs(theta)
+        sums[:, -1] += np.sum(np.abs(theta[:, :-1] * mean), axis=1)  # b is the rest of these
+        moved = np.maximum(np.abs(theta - nudged), np.finfo(float).eps * sums)
+    return SecondRun(theta, MARGIN * np.maximum.accumulate(moved))
+
+
+def scale_of(table: Table, *, standardize: bool) -> tuple[Array | float, Array | float]:
+    """Mean and standard deviation, each (features,); 0 and 1 where the fit leaves the features as they are."""
+    return (table.features.mean(axis=0), table.features.std(axis=0)) if standardize else (0.0, 1.0)
+
+
+def in_csv_units(theta: Array, mean: Array | float, sd: Array | float) -> Array:
+    """w = w'/sd, b = b' - sum of w mean: (states, parameters) of a fit to (x - mean) / sd."""
+    weights = theta[:, :-1] / sd
+    return np.column_stack([weights, theta[:, -1] - np.sum(weights * mean, axis=1)])
+
+
+def rows_a_step(e: Evidence) -> int:
+    """How many rows an update reads; a short last batch counts as a whole one, as in its article."""
+    count = {"all rows": len(e.table.target), "one row": 1}.get(e.experiment.step)
+    return count or int(e.train.model_dump()["batch_size"])
+
+
+def rows_in_order(e: Evidence, generator: TorchGenerator) -> Iterator[Array | slice]:
+    """Which rows each update reads."""
+    count, size = len(e.table.target), rows_a_step(e)
+    while True:
+        if e.experiment.step == "batch":
+            yield from np.split(generator.randperm(count), range(size, count, size))
+        else:
+            yield from (slice(start, start + size) for start in range(0, count, size))
+
+
+def _theta_at(e: Evidence, x: Array, target: Array, watched: Array) -> Array:
+    """theta after so many updates, (watched, parameters), in the units of the fit."""
+    theta, generator = drawn_start(e.experiment.name, x.shape[1], e.train)
+    step, added = e.train.lr / rows_a_step(e), np.zeros_like(theta)
+    found, wanted = [], set(watched.tolist())
+    for update, rows in zip(range(int(watched[-1]) + 1), rows_in_order(e, generator), strict=False):
+        if update in wanted:
+            found.append(theta)
+        gradient = e.model.gradient(x[rows], target[rows], theta)
+        added = gradient if e.train.zero_grad else added + gradient
+        theta = theta - step * added
+    return np.array(found)
