@@ -33,6 +33,7 @@ from stages.evaluate.figures import (
     loss_drawing,
     shown_features,
 )
+from stages.evaluate.publication import publication_checks
 from stages.evaluate.quantities import Quantity, quantities
 from stages.evaluate.record import record_checks
 
@@ -126,7 +127,12 @@ def main() -> None:
     name = parser.parse_args().experiment
     e = gather(name)
     rows = quantities(e)
-    judged = [*checks(e, rows), *record_checks(e), *([CHECKS[name](e)] if name in CHECKS else [])]
+    judged = [
+        *checks(e, rows),
+        *record_checks(e),
+        *publication_checks(e),
+        *([CHECKS[name](e)] if name in CHECKS else []),
+    ]
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
         drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import scipy
 
 from stages.common.published import decimals_of
 from stages.evaluate.evidence import MARGIN, Evidence
-from stages.evaluate.quantities import CENTRAL, Quantity, predicted_updates
+from stages.evaluate.quantities import Quantity, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
 NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding
@@ -57,7 +56,7 @@ def not_applicable(key: str, statement: str, why: str) -> Check:
 def checks(e: Evidence, rows: Sequence[Quantity]) -> list[Check]:
     """All checks of a run: those of its quantities, then those of the whole."""
     of_rows = [check for row in rows if (check := quantity_check(e, row))]
-    of_run = (course_check(e), stop_check(e), printed_rows_check(e))
+    of_run = (course_check(e), stop_check(e))
     return [*of_rows, *(check for check in of_run if check)]
 
 
@@ -164,23 +163,3 @@ def stop_check(e: Evidence) -> Check | None:
     if predicted is None or e.metrics["stopped"] == "diverged" or e.train.dtype != "float64":
         return not_applicable("stop", statement, "no prediction for this run")
     return judged("stop", statement, predicted == made, f"{made}, predicted {predicted}")
-
-
-def printed_rows_check(e: Evidence) -> Check | None:
-    """The data rows that an article prints agree with its stated truth and noise, whatever is fitted here."""
-    printed = e.published.get("rows")
-    if printed is None:
-        return None
-    data = e.published["settings"]["data"]
-    rows = np.array(printed, dtype=float)  # x1, x2, y
-    residuals = rows[:, -1] - rows[:, :-1] @ np.array(data["weights"], dtype=float) - data["bias"]
-    rounding = 1e-4**2 / 12  # variance of a number printed with 4 decimals
-    variance = data["noise"] ** 2 + rounding * (1 + float(np.sum(np.square(data["weights"]))))
-    percentile = 100 * float(scipy.special.chdtr(len(rows), np.sum(residuals**2) / variance))
-    largest = float(np.abs(residuals).max()) / np.sqrt(variance)
-    return judged(
-        "printed_rows",
-        f"the {len(rows)} printed rows agree with the stated truth and noise",
-        CENTRAL[0] <= percentile <= CENTRAL[1],
-        f"sum of squares at percentile {percentile:.0f} of chi-square, largest residual {largest:.1f} sd",
-    )
