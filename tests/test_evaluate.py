@@ -17,7 +17,7 @@ import pytest
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv, read_json, significant
 from stages.evaluate.figures import MAX_FRAMES, MAX_POINTS, STYLE, as_svg, axes_of, evenly_spaced, loss_drawing
-from stages.theory.bowl import eigen
+from stages.theory.bowl import Bowl
 from stages.theory.least_squares import least_squares
 from tests.evidence import (
     ODD,
@@ -36,7 +36,7 @@ from tests.evidence import (
 AXES = {"x0", "x1", "y0", "y1", "left", "right", "top", "bottom", "log"}
 ALWAYS = {"article", "train", "run", "rows", "repetitions", "settings", "quantity", "check", "error", "log10_error"}
 QUANTITY = {"label", "column", "true", "exact", "predicted", "fitted", "published", "exact_standard_error", "verdict"}
-ESTIMATES = {"percentile_low", "percentile_high", "low", "high", "standard_error"}
+ESTIMATES = {"percentile_low", "percentile_high", "percentile_error", "low", "high", "standard_error"}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_an_evaluation_is_nested_numbers_and_texts_under_known_keys(evaluated: P
     reports = evaluated / own / "reports"
     text = (reports / f"evaluation/{experiment}.json").read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=pytest.fail)
-    assert set(found) - {"answer"} == ALWAYS | {"theory", "figure", "axes"}
+    assert set(found) - {"answer", "chosen_seeds"} == ALWAYS | {"theory", "figure", "axes"}
     for keys, value in leaves(found):
         assert isinstance(value, str | int | float), keys
         assert not set(ODD) & set(keys)
@@ -109,15 +109,14 @@ def test_the_course_is_the_history_and_its_last_row_lies_where_it_was_drawn(eval
 def test_an_evaluation_decomposes_each_loss_once_and_gives_the_same_bytes_again(
     evaluated: Path, project: Path, experiment: str
 ) -> None:
-    """The Hessian and least squares of the data and of those with other last bits; and least squares in CSV units."""
+    """The Hessian of the data, and of those with other last bits; and least squares in the CSV's units."""
     lay_out()
     with (
-        patch("stages.theory.bowl.eigen", wraps=eigen) as decomposed,
-        patch("stages.theory.bowl.least_squares", wraps=least_squares) as of_fit,
+        patch("stages.theory.models.Bowl", wraps=Bowl) as decomposed,
         patch("stages.theory.models.least_squares", wraps=least_squares) as of_csv,
     ):
         evaluate(experiment)
-    assert (decomposed.call_count, of_fit.call_count, of_csv.call_count) == (2, 2, 1)
+    assert (decomposed.call_count, of_csv.call_count) == (2, 1)
     paths = [*Path(f"reports/figures/{experiment}").iterdir(), *Path("reports/evaluation").glob(f"{experiment}.*")]
     assert [path for path in paths if path.read_bytes() != (evaluated / path).read_bytes()] == []
 
@@ -150,12 +149,29 @@ def test_an_own_csv_has_no_truth_and_nothing_published_but_an_exact_solution(pro
     found = rerun("manual", norris)
     assert set(found["error"]) == {"exact", "theory"}
     assert quantity(found, "true") == quantity(found, "published") == {}
+    assert quantity(found, "column") == {}, "of one there is nothing to say"
     assert quantity(found, "exact")["w"] == pytest.approx(1.0021168)
     assert quantity(found, "exact_standard_error")["w"] == pytest.approx(0.00042979684)
     assert quantity(found, "standard_error")["w"] == pytest.approx(0.00043, rel=0.33), "by bootstrap, of 36 rows"
     differing = {key: row for key, row in found["settings"].items() if row["differs"]}
     assert differing["data.line.file"] == {"value": "data/raw/norris.csv", "article": "null", "differs": True}
     assert not [key for key in found["settings"] if key.startswith("data.") and not key.endswith("file")]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "own"), [("nn", None), ("minibatch", {"a": numbers(9, 1), "b": numbers(9, 3), "y": numbers(9, 2)})]
+)
+def test_one_repetition_is_the_whole_range_of_its_repetitions(
+    project: Path, experiment: str, own: dict[str, list[float]] | None
+) -> None:
+    lay_out()
+    found = rerun(experiment, {"replicate.count": 1, **({} if own else {"train.nn.iterations": 20})}, own)
+    columns = read_csv(Path(f"reports/replicates/{experiment}.csv"))
+    ends = quantity(found, "low")
+    assert ends == quantity(found, "high") == {name: significant(columns[name][0], 6) for name in ends}
+    assert set(ends) == {name for name in found["quantity"] if name[0] in "wb"}
+    assert set(quantity(found, "standard_error").values()) == ({0.0} if own else set())
+    assert not [check for check in found["check"].values() if check["verdict"] == "failed"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from stages.common.experiments import EXPERIMENTS
 from stages.evaluate.answers import noisy, shared
 from stages.evaluate.answers.nn import against_theory, answer
+from stages.evaluate.checks import stop_check
 from stages.evaluate.evidence import Evidence, spelled
 from stages.evaluate.quantities import (
     Interval,
@@ -105,6 +106,9 @@ def test_theory_predicts_the_updates_until_the_stop_or_all_of_them() -> None:
     assert predicted_updates(e) == e.metrics["iterations"] == 12
     late = replace(e, metrics={**e.metrics, "iterations": 400})
     assert predicted_updates(late) == 12, "not when the run says so"
+    check = stop_check(late)
+    assert check is not None
+    assert check.found == "400, predicted 12"
     never = with_changes(e.train, stop_below=1e-30, iterations=40)
     assert predicted_updates(replace(e, train=never)) == 40
     assert predicted_updates(committed("logistic")) is None
@@ -115,6 +119,13 @@ def test_accuracy_is_the_share_of_rows_on_the_right_side() -> None:
     table = replace(e.table, features=np.array([[0.0, 1], [0, 2], [0, -1], [0, 3]]), target=np.array([0.0, 0, 1, 1]))
     few = replace(e, table=table)
     assert [accuracy(few, np.array([0.0, b])) for b in (0.0, 5.0, 2.5)] == [0.75, 0.5, 0.25]
+
+
+def test_the_exact_accuracy_is_that_of_the_exact_boundary() -> None:
+    e = committed("logistic")
+    assert e.exact is not None
+    row = of(replace(e, metrics={**e.metrics, "accuracy": 0.5}), "accuracy")
+    assert (row.exact, row.fitted) == (accuracy(e, e.exact.theta), 0.5)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -150,7 +161,9 @@ def test_how_often_single_rows_show_the_published_decimals() -> None:
     found = answer(e)
     assert found is not None
     share = dict(zip(e.course["iteration"], e.course["share_as_published"], strict=True))
-    assert found.values == {"share_at_2000": share[2000], "share_at_end": share[5000], "end": 5000}
+    early, end = found.values["share_early"], found.values["share_at_end"]
+    assert (early["value"], end["value"]) == (share[2000], share[5000])
+    assert (found.values["early"], found.values["end"]) == (2000, 5000)
     unprinted = {name: values for name, values in e.course.items() if name != "share_as_published"}
     assert answer(replace(e, course=unprinted)) is None
 
@@ -166,8 +179,12 @@ def test_the_answer_about_the_noisy_line_counts_its_repetitions() -> None:
     assert found is not None
     assert found.values["limit"] == 4 / 0.1
     expected = {"share_beyond": 0.25, "share_zeroed_stable": 0.25, "share_good": 0.25, "median_stopped": 1.75}
-    assert {name: found.values[name] for name in expected} == expected
-    assert found.values["share"] == {"loss": 0.5, "iterations": 0.25, "diverged": 0.25}
+    assert {name: found.values[name]["value"] for name in expected} == expected
+    ended = {way: share["value"] for way, share in found.values["share"].items()}
+    assert ended == {"loss": 0.5, "iterations": 0.25, "diverged": 0.25}
+    lengths = np.linalg.norm(np.diff(e.trail, axis=0), axis=1)
+    moved = {"last": lengths[-1], "shortest": lengths.min(), "longest": lengths.max()}
+    assert found.values["moved"] == pytest.approx(moved)
     assert found.values["stable_lr"] < 0.1 < found.values["accumulating_lr"]
     assert noisy.answer(replace(e, train=with_changes(e.train, lr=0.05))) is None
 
@@ -185,10 +202,12 @@ def test_the_layer_applied_twice_is_thrown_out_of_its_other_solution() -> None:
     found = shared.answer(e)
     assert found is not None
     values, negative = found.values, found.values["solutions"]["negative"]
-    assert sum(values["share"].values()) == pytest.approx(1)
+    assert sum(share["value"] for share in values["share"].values()) == pytest.approx(1)
     assert values["stable_lr"] < negative["stable_lr_single_rows"] < values["full_batch_lr"] < e.train.lr
     assert values["held_distance"] < 1e-5 < values["end_distance"]
     low, high = values["end_eigenvalue_low"], values["end_eigenvalue_high"]
     assert values["edge"] - 0.5 < low < values["edge"] < high < values["edge"] + 0.5
     assert values["solutions"]["positive"]["growth"] < 1 < negative["growth"]
+    growth = values["typical_growth"]
+    assert 0 < growth["value"] < np.log(negative["growth"]) / 2, "less than that of the root of the mean square"
     assert shared.answer(replace(e, train=with_changes(e.train, lr=0.02))) is None

@@ -153,6 +153,7 @@ def test_the_recorder_keeps_rows_and_one_state_no_trail() -> None:
         (0.0, 1e-120, 0.0, -256.0),
         (0.0, 1e-160, 0.0, round(math.log10(sys.float_info.min), 3)),
         (0.0, 0.0, 0.0, -16.0),
+        (1.26e-12, 1e200, 1.26e-12, -11.9),  # a target whose square overflows
     ],
 )
 def test_a_loss_is_rounded_to_the_residue_of_the_target_and_its_size_told_to_dvc(

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv
 from stages.common.schema import Replicate
 from stages.common.tables import Table
-from stages.replicate import nn, noisy
+from stages.replicate import manual, nn, noisy
 from stages.replicate.logistic import fresh_clusters
 from stages.replicate.runs import CHUNK, CHUNK_CELLS, Runs, chunks, fresh_linear_sets
 from stages.train.logistic import accuracy
@@ -31,37 +32,50 @@ BOTH = (False, True)
 
 def repeated(experiment: str, table: Table, fit: Fit, changes: dict[str, object], record: Sequence[int] = ()) -> Runs:
     """One repetition with the data, the start and the shuffles of a fit, by the second implementation."""
+    return side_by_side(experiment, [table], [fit], changes, record)
+
+
+def side_by_side(
+    experiment: str, tables: list[Table], fits: list[Fit], changes: dict[str, object], record: Sequence[int] = ()
+) -> Runs:
+    """A repetition of each fit, with the shuffles of one seed."""
     settings = with_changes(getattr(DEFAULTS.train, experiment), **changes)
-    *weights, b = fit.parameters(row=0).values()
-    if getattr(settings, "standardize", False):
-        mean, sd = table.features.mean(0), table.features.std(0)
-        weights, b = list(weights * sd), b + weights @ mean
-    arguments: list[Any] = [table.features[:, np.newaxis], table.target[:, np.newaxis], np.array([[*weights, b]])]
+    starts = []
+    for table, fit in zip(tables, fits, strict=True):
+        *weights, b = fit.parameters(row=0).values()
+        if getattr(settings, "standardize", False):
+            mean, sd = table.features.mean(0), table.features.std(0)
+            weights, b = list(weights * sd), b + weights @ mean
+        starts.append([*weights, b])
+    features, target = (np.stack([getattr(t, name) for t in tables], axis=1) for name in ("features", "target"))
+    arguments: list[Any] = [features, target, np.array(starts)]
     if experiment == "minibatch":
         generator = torch.Generator().manual_seed(settings.seed)
-        torch.randn((len(weights), 1), generator=generator, dtype=torch.float64)  # the start, drawn before the shuffles
-        batches = shuffled_batches(len(table.target), settings.batch_size, generator)
-        epoch = range(math.ceil(len(table.target) / settings.batch_size))
+        torch.randn((features.shape[2], 1), generator=generator, dtype=torch.float64)  # the start comes first
+        batches = shuffled_batches(len(target), settings.batch_size, generator)
+        epoch = range(math.ceil(len(target) / settings.batch_size))
         arguments.append(
-            torch.cat([next(batches) for _ in epoch]).numpy()[:, np.newaxis] for _ in range(settings.epochs)
+            np.tile(torch.cat([next(batches) for _ in epoch]).numpy()[:, np.newaxis], len(fits))
+            for _ in range(settings.epochs)
         )
     repeat = import_module(f"stages.replicate.{experiment}").repeat
     found = repeat(*arguments, settings, record) if record else repeat(*arguments, settings)
     runs, more = found if isinstance(found, tuple) else (found, None)
     if experiment == "logistic":
-        assert list(more) == [accuracy(fit, *as_tensors(table), settings.form)]
+        pairs = zip(fits, tables, strict=True)
+        assert list(more) == [accuracy(fit, *as_tensors(table), settings.form) for fit, table in pairs]
     assert isinstance(runs, Runs)
     return runs
 
 
-def assert_same_end(runs: Runs, fit: Fit) -> None:
+def assert_same_end(runs: Runs, fit: Fit, r: int = 0) -> None:
     """Losses and parameters to 1e-9 of the largest on the way."""
-    assert (runs.stopped[0], runs.iterations[0]) == (fit.stopped, fit.history["iteration"][-1])
-    for name, value in {"loss": runs.loss[0], **dict(zip(fit.parameters(), runs.theta[0], strict=True))}.items():
+    assert (runs.stopped[r], runs.iterations[r]) == (fit.stopped, fit.history["iteration"][-1])
+    for name, value in {"loss": runs.loss[r], **dict(zip(fit.parameters(), runs.theta[r], strict=True))}.items():
         column = fit.history[name]
         assert value == pytest.approx(column[-1], rel=0, abs=1e-9 * max(map(abs, column)) + 1e-15), name
     stop_loss = math.nan if fit.stop_loss is None else fit.stop_loss
-    assert runs.stop_loss[0] == pytest.approx(stop_loss, rel=1e-6, nan_ok=True)
+    assert runs.stop_loss[r] == pytest.approx(stop_loss, rel=1e-6, nan_ok=True)
 
 
 # --- beside the fits -------------------------------------------------------------------------------------------------
@@ -106,6 +120,23 @@ def test_both_implementations_stop_after_the_same_update(experiment: str, stop_b
     fit = run_fit(experiment, table, stop_below=stop_below)
     assert fit.stopped == "loss"
     assert_same_end(repeated(experiment, table, fit, {"stop_below": stop_below}), fit)
+
+
+@pytest.mark.parametrize(
+    ("x", "stop_below", "stopped", "updates"),
+    [
+        (1.0, 4.0, "loss", 2),  # 4, the loss at the start, is not below 4
+        (1.0, 4.1, "loss", 1),
+        (1e80, 4.1, "diverged", 0),  # meets its stop, and its last update overflows
+    ],
+)
+def test_a_repetition_stops_on_a_finite_loss_below_its_stop(
+    x: float, stop_below: float, stopped: str, updates: int
+) -> None:
+    settings = with_changes(DEFAULTS.train.manual, stop_below=stop_below)
+    runs = manual.repeat(np.array([[[x]], [[2 * x]]]), np.full((2, 1), 2.0), np.zeros((1, 2)), settings)
+    assert (runs.stopped[0], runs.iterations[0]) == (stopped, updates)
+    assert (runs.stop_loss[0] < stop_below) == (stopped == "loss")
 
 
 @pytest.mark.parametrize(
@@ -164,16 +195,46 @@ def test_repetitions_do_not_disturb_each_other() -> None:
         return runs
 
     def repeat_nn(part: slice) -> Runs:
-        return nn.repeat(features[:, part], target[:, part], start[part], looks_rarely)
+        sizes = np.where(np.arange(40) % 4 == 0, 30, 1)[:, np.newaxis]  # of the large ones, all diverge
+        return nn.repeat((sizes * features)[:, part], target[:, part], start[part], looks_rarely)
 
-    for repeat, ends in ((repeat_noisy, {"loss", "iterations", "diverged"}), (repeat_nn, {"loss", "iterations"})):
+    for repeat in (repeat_noisy, repeat_nn):
         together = repeat(slice(None))
-        assert set(together.stopped) == ends
+        assert set(together.stopped) == {"loss", "iterations", "diverged"}
         assert np.isfinite(np.column_stack([together.theta, together.loss])).all()
         for r in range(40):
             alone = repeat(slice(r, r + 1))
             assert (alone.stopped[0], alone.iterations[0]) == (together.stopped[r], together.iterations[r])
             np.testing.assert_array_equal(alone.theta[0], together.theta[r])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes"),
+    [
+        ("manual", {"stop_below": 0.02, "iterations": 1000}),
+        ("noisy", {"stop_below": 1.0, "lr": 0.02, "iterations": 200}),
+        ("minibatch", {"stop_below": 0.02, "epochs": 40, "log_every": 3, "lr": 0.1}),
+        ("nn", {"stop_below": 1e-3, "iterations": 1000, "log_every": 7}),
+        ("shared", {"stop_below": 1e-3, "iterations": 1000, "log_every": 7}),
+        ("logistic", {"stop_below": 0.02, "iterations": 100}),
+    ],
+)
+def test_repetitions_side_by_side_end_as_the_fit_of_each(experiment: str, changes: dict[str, object]) -> None:
+    """Runs that diverge, stop and run on, among each other: data of any size have one of these ends."""
+    few = {"rows_per_cluster": 20} if experiment == "logistic" else {"rows": 40}
+    table = draw_table(EXPERIMENTS[experiment].data_set, **few)
+    tables = [replace(table, features=size * table.features) for size in (100, 0.01, 1, 30, 1.2, 0.1, 0.9, 50, 0.03)]
+    fits = [run_fit(experiment, one, **changes) for one in tables]
+    ends = [fit.stopped for fit in fits]
+    assert set(ends) == {"loss", "iterations", *(["diverged"] if experiment != "logistic" else [])}
+    runs = side_by_side(experiment, tables, fits, changes)
+    assert runs.stopped.tolist() == ends
+    assert np.isfinite(np.column_stack([runs.loss, runs.theta])).all()
+    for r, fit in enumerate(fits):
+        if fit.stopped == "diverged":  # where the sums overflow and the moments may an update or two later
+            assert runs.iterations[r] == pytest.approx(fit.history["iteration"][-1], abs=2)
+        else:
+            assert_same_end(runs, fit, r)
 
 
 # --- fresh data ------------------------------------------------------------------------------------------------------
@@ -242,20 +303,21 @@ def test_the_share_as_printed_counts_what_rounds_to_all_printed_numbers() -> Non
     assert share.tolist() == [0.4, 0]
 
 
+@pytest.mark.parametrize("count", [1, 7])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_stage_writes_a_row_a_repetition_and_the_same_bytes_again(project: Path, experiment: str) -> None:
+def test_a_stage_writes_a_row_a_repetition_and_the_same_bytes_again(project: Path, experiment: str, count: int) -> None:
     shutil.copy(ROOT / "data/published.yaml", "data")
-    set_param(project, "replicate.count", 7)
+    set_param(project, "replicate.count", count)
     written = []
     for _ in range(2):
         import_module(f"stages.replicate.{experiment}").main()
         written.append({path.name: path.read_bytes() for path in Path("reports/replicates").iterdir()})
     assert written[0] == written[1]
     columns = read_csv(Path(f"reports/replicates/{experiment}.csv"))
-    assert len(columns["loss"]) == 7
+    assert len(columns["loss"]) == count
     for name, values in columns.items():
         assert name == "stopped" or np.isfinite(values).all()
-    for name, column, first, last in (("nn", "iteration", 0, 5000), ("shared", "repetition", 0, 6)):
+    for name, column, first, last in (("nn", "iteration", 0, 5000), ("shared", "repetition", 0, count - 1)):
         if name == experiment:
             values = read_csv(Path(f"reports/replicates/{name}-course.csv"))[column]
             assert (values[0], values[-1]) == (first, last)

@@ -151,6 +151,16 @@ def test_it_states_what_evaluate_found_and_nothing_of_its_own(usual: Built, proj
     assert summary == before | {"checks": summary["checks"], "nn": {"log10_error": {"truth": 5.0}}}
 
 
+@pytest.mark.parametrize("path", [*(ROOT / "stages/report/templates").glob("*s*/*.j2")], ids=lambda path: path.stem)
+def test_no_template_states_a_number_of_its_own(path: Path) -> None:
+    """But in formulas and code; all others, and words for how much, are rendered from what evaluate found."""
+    formulas_and_values = r"```math.*?```|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|`[^`]*`|\$[^$]*\$"
+    text = re.sub(formulas_and_values, "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = text.replace("class 1", "").replace("Stability, 2021", "").replace("Stability,\n2021", "")
+    assert re.findall(r".*\d.*", text) == []
+    assert re.findall(r"\b(?:most|few|dozen|hundred|thousand|million|nearly all|always)s?\b", text, re.IGNORECASE) == []
+
+
 def test_it_needs_no_mathematics(usual: Built, project: Path) -> None:
     """Not even to be imported: it is done in well under a second."""
     shutil.copytree(usual.folder / "reports", "reports")

@@ -217,6 +217,19 @@ def test_the_gradient_vanishes_at_the_minimum_and_the_hessian_gives_standard_err
         np.testing.assert_allclose(found.standard_errors, (H.inverse().diag() / 120).sqrt(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_a_place_where_rounding_keeps_the_gradient_from_vanishing_is_no_minimum(loss: str) -> None:
+    """As far out as b has no more than four decimals."""
+    generator = np.random.default_rng(0)
+    label = np.repeat([0.0, 1.0], 60)
+    X = generator.normal(size=(120, 2)) + np.where(label == 0, 0.6, -0.6)[:, np.newaxis]
+    for up, is_found in ((0, True), (1e12, False)):
+        found = logistic_minimum(
+            X + np.array([0, up]), label, loss=loss, form="slope-intercept", near=np.array([-1.0, up])
+        )
+        assert (found is not None) is is_found
+
+
 ON_A_LINE: list[list[float]] = [[0], [1], [2], [3]]
 APART_IN_Y: list[list[float]] = [[0, 5], [1, 5], [0.5, 0], [0.6, 0]]
 

@@ -20,6 +20,7 @@ from stages.common.experiments import EXPERIMENTS
 from stages.common.files import ESTIMATED, EVALUATION, FIGURES, Columns, significant, write_csv, write_json, write_text
 from stages.evaluate.answers import ANSWERS, CHECKS
 from stages.evaluate.checks import Check, checks, errors
+from stages.evaluate.estimates import share
 from stages.evaluate.evidence import Evidence, gather
 from stages.evaluate.figures import (
     MAX_FRAMES,
@@ -49,12 +50,13 @@ def evaluation(
     error = errors(e, rows)
     return {
         "article": {**e.published["article"], "numbers": bool({"fitted", "losses"} & set(e.published))},
+        **({"chosen_seeds": e.published["chosen_seeds"]} if "chosen_seeds" in e.published else {}),
         "train": _present(e.train.model_dump()),
         "run": e.metrics,
         "rows": len(e.table.target),
         "repetitions": e.count,
         "settings": e.settings,
-        "quantity": {row.key: quantity(row, judged) for row in rows},
+        "quantity": {row.key: quantity(row, judged, e.count) for row in rows},
         "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},
         "error": {name: significant(value, ERROR_DIGITS) for name, value in error.items()},
         "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in error.items()},
@@ -69,12 +71,15 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def quantity(row: Quantity, judged: list[Check]) -> dict[str, Any]:
+def quantity(row: Quantity, judged: list[Check], repetitions: int) -> dict[str, Any]:
     """A row of the results; six digits of what repetitions estimate and of the smallest loss, often only rounding."""
     percentile, verdicts = row.percentile, {check.key: check.verdict for check in judged}
     estimates = {
         "percentile_low": None if percentile is None else percentile.low,
         "percentile_high": None if percentile is None else percentile.high,
+        "percentile_error": None
+        if percentile is None
+        else 100 * share(percentile.middle, repetitions)["standard_error"],
         "low": row.low,
         "high": row.high,
         "standard_error": row.standard_error,
@@ -99,7 +104,15 @@ def theory(e: Evidence) -> dict[str, Any]:
     if e.bowl is None:
         return {}
     c = e.bowl.curvature
+    noise = e.data.model_dump().get("noise") if e.data.file is None else None
+    zeroed = e.experiment.step == "all rows" and e.train.zero_grad and c.eigenvalues[0] > 0 and e.train.lr < c.stable_lr
     return {
+        **({"noise_loss": (e.experiment.factor or 1) / 2 * noise**2} if noise else {}),
+        **(
+            {"e_fold": {way: c.e_fold(lr=e.train.lr, place=k) for way, k in (("fast", -1), ("slow", 0))}}
+            if zeroed
+            else {}
+        ),
         "smallest_eigenvalue": float(c.eigenvalues[0]),
         "largest_eigenvalue": float(c.eigenvalues[-1]),
         **({"condition_number": c.condition} if math.isfinite(c.condition) else {}),

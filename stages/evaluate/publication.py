@@ -79,8 +79,9 @@ def explaining_moments(e: Evidence, *, lr: float) -> tuple[tuple[float, float], 
 def moments_percentile(mean: float, variance: float, data: dict[str, object]) -> float:
     """Where a sample's mean and variance lie among those of x uniform on [low, high): 0 in the middle.
 
-    The sample mean has variance s^2 / n, the sample variance about (m4 - s^4) / n, with s^2 = d^2 / 12, m4 = d^4 / 80 for
-    a width d; for a symmetric distribution they are uncorrelated (Cramer, Mathematical Methods of Statistics, 27.4).
+    The sample mean has variance s^2 / n, the sample variance about (m4 - s^4) / n, with s^2 = d^2 / 12, m4 = d^4 / 80
+    for a width d; where a distribution is symmetric they are uncorrelated (Cramer, Mathematical Methods of Statistics,
+    section 27.4).
     """
     x = data["x"]
     assert isinstance(x, dict)

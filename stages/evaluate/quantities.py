@@ -23,6 +23,11 @@ class Interval:
         return low if low == high else f"{low} to {high}"
 
     @property
+    def middle(self) -> float:
+        """The share of the repetitions that its middle stands for."""
+        return (self.low + self.high) / 200
+
+    @property
     def is_central(self) -> bool:
         """Whether it reaches into the central 99 %."""
         return self.high >= CENTRAL[0] and self.low <= CENTRAL[1]

@@ -76,13 +76,29 @@ def rows_in_order(e: Evidence, generator: TorchGenerator) -> Iterator[Array | sl
 
 def _theta_at(e: Evidence, x: Array, target: Array, watched: Array) -> Array:
     """theta after so many updates, (watched, parameters), in the units of the fit."""
+    wanted, last = set(watched.tolist()), int(watched[-1])
+    return np.array(
+        [theta for update, theta in zip(range(last + 1), states(e, x, target), strict=False) if update in wanted]
+    )
+
+
+def states(e: Evidence, x: Array, target: Array) -> Iterator[Array]:
+    """theta before each update, (parameters,), without end, in the units of the fit: x are the features it sees."""
     theta, generator = drawn_start(e.experiment.name, x.shape[1], e.train)
     step, added = e.train.lr / rows_a_step(e), np.zeros_like(theta)
-    found, wanted = [], set(watched.tolist())
-    for update, rows in zip(range(int(watched[-1]) + 1), rows_in_order(e, generator), strict=False):
-        if update in wanted:
-            found.append(theta)
+    for rows in rows_in_order(e, generator):
+        yield theta
         gradient = e.model.gradient(x[rows], target[rows], theta)
         added = gradient if e.train.zero_grad else added + gradient
         theta = theta - step * added
-    return np.array(found)
+
+
+def updates_to_stop(e: Evidence, limit: int) -> int | None:
+    """How many updates the fit makes until its loss over all rows has met stop_below; None if more than the limit."""
+    mean, sd = scale_of(e.table, standardize=e.standardize)
+    x, target, below = (e.table.features - mean) / sd, e.table.target, e.train.stop_below or 0
+    for update, theta in zip(range(limit), states(e, x, target), strict=False):
+        losses, _ = e.model.losses(e.model.predict(x, theta), target)
+        if losses.mean() < below:
+            return update + 1
+    return None

@@ -187,7 +187,8 @@ class Runs:
             iteration: updates made so far.
             theta: (running, parameters).
             loss: (running,), over the whole data set; finite only where theta is.
-            compare: whether the loss is compared with `stop_below`.
+            compare: whether this is an observation for all: the loss is compared with `stop_below`, and a run that
+                diverges before the next one ends here. Else only those that wait for their end are looked at.
 
         Returns:
             Which of them go on, (running,).
@@ -198,7 +199,11 @@ class Runs:
         if not going.all():
             self._end(~going, finite, iteration, theta, loss)
             self._running, theta, loss = self._running[going], theta[going], loss[going]
-        self._newest = iteration, theta, loss
+        if compare:
+            self._newest = iteration, theta, loss
+        else:
+            before, theta_before, loss_before = self._newest
+            self._newest = before, theta_before[going], loss_before[going]
         self._has_met = (loss < self._stop_below) & compare
         self.stop_loss[self._running[self._has_met]] = loss[self._has_met]
         return going

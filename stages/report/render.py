@@ -1,5 +1,6 @@
 """Two views of one content, Markdown and HTML: filters, formulas and pictures for the templates."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,9 @@ def environment(*, html: bool) -> Environment:
     env.filters |= {
         "number": number,
         "percentile": percentile,
+        "estimate": estimate,
+        "share": share,
+        "thousands": thousands,
         "setting": setting,
         "md": escape_markdown,
         "anchor": anchor,
@@ -65,11 +69,28 @@ def number(value: float | None) -> str:
 
 
 def percentile(quantity: dict[str, Any]) -> str:
-    """Where a quantity lies among the repetitions: one number, or two where rounding or ties leave a choice."""
+    """Where a quantity lies among the repetitions, with its standard error; two numbers where there is a choice."""
     if "percentile_low" not in quantity:
         return ""
     low, high = f"{quantity['percentile_low']:.1f}", f"{quantity['percentile_high']:.1f}"
-    return low if low == high else f"{low} to {high}"
+    return f"{low if low == high else f'{low} to {high}'} ± {quantity['percentile_error']:.1f}"
+
+
+def estimate(found: dict[str, float]) -> str:
+    """A value and its standard error, both to the second digit of the error: 336 ± 13."""
+    value, error = found["value"], found["standard_error"]
+    decimals = 1 - math.floor(math.log10(error)) if error > 0 else 6
+    return f"{round(value, decimals):.{max(decimals, 0)}f} ± {round(error, decimals):.{max(decimals, 0)}f}"
+
+
+def share(found: dict[str, float]) -> str:
+    """A share and its standard error in percent."""
+    return f"{100 * found['value']:.1f} ± {100 * found['standard_error']:.1f} %"
+
+
+def thousands(value: float) -> str:
+    """A large number to two digits: 1,100,000."""
+    return f"{int(float(f'{value:.2g}')):,}"
 
 
 def setting(value: object) -> str:

@@ -35,6 +35,13 @@ class Curvature:
         """2 / largest eigenvalue: descent converges below it."""
         return 2 / float(self.eigenvalues[-1])
 
+    def e_fold(self, *, lr: float, place: int) -> float:
+        """Updates after which an error along one of the eigenvectors is 1/e of itself: -1 / log |1 - lr eigenvalue|."""
+        shrinks = lr * float(self.eigenvalues[place])
+        if shrinks == 1:
+            return 0.0
+        return -1 / (math.log1p(-shrinks) if shrinks < 1 else math.log(shrinks - 1))
+
     @property
     def accumulating_lr(self) -> float:
         """4 / largest eigenvalue: descent with accumulating gradients stays bounded below it."""

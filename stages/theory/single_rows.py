@@ -1,5 +1,6 @@
 """Descent on one row a step, its feature drawn anew every time: its mean-square error, and the step sizes it allows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,26 @@ def second_moment_operator(gradients: Array, x: Distribution, lr: float) -> Arra
 def mean_square_growth(gradients: Array, x: Distribution, lr: float) -> float:
     """The factor by which E|e|^2 grows in the long run, a step: the spectral radius of the second-moment operator."""
     return float(np.abs(np.linalg.eigvals(second_moment_operator(gradients, x, lr))).max())
+
+
+def typical_growth(gradients: Array, lr: float) -> Array:
+    """log |e_{k+1}| / |e_k| of one run, step by step, (steps,): its mean is the growth of nearly all runs.
+
+    The mean square can grow where they shrink: rare bursts make it. This is a Lyapunov exponent (Furstenberg and
+    Kesten, Products of random matrices, 1960). The first hundred steps, in which the start is forgotten, are left out.
+
+    Args:
+        gradients: (steps, 2), d y_hat / d theta at the row that each step reads.
+        lr: the learning rate.
+    """
+    growth, (e_w, e_b) = [], (1.0, 0.0)
+    for g_w, g_b in gradients.tolist():
+        step = 2 * lr * (g_w * e_w + g_b * e_b)
+        e_w, e_b = e_w - step * g_w, e_b - step * g_b
+        length = math.hypot(e_w, e_b)
+        growth.append(math.log(length))
+        e_w, e_b = e_w / length, e_b / length
+    return np.array(growth[100:])
 
 
 def mean_square_stable_lr(gradients: Array, x: Distribution) -> float:

@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 
 from stages.common.schema import LinearData, Uniform
 from stages.evaluate.checks import Check, judged, not_applicable
+from stages.evaluate.estimates import share
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import BLUE, INK, ORANGE, Answer, Drawing, add_legend, use_log_scale
 from stages.theory import single_rows
 
+EARLY = 2000  # iterations after which the article says that the fit has not settled
 STANDARD_ERRORS = 4  # that the repetitions may be from theory at any step
 
 
@@ -86,12 +88,12 @@ def answer(e: Evidence) -> Answer | None:
     steps = against_theory(e)
     if steps is None or "share_as_published" not in e.course:
         return None
-    iteration, share = e.course["iteration"], e.course["share_as_published"]
-    at_2000 = share[iteration == 2000]
+    iteration, shares = e.course["iteration"], e.course["share_as_published"]
+    at_2000 = shares[iteration == EARLY]
     return Answer(
         values={
-            **({"share_at_2000": float(at_2000[0])} if len(at_2000) else {}),
-            "share_at_end": float(share[-1]),
+            **({"early": EARLY, "share_early": share(at_2000[0], e.count)} if len(at_2000) else {}),
+            "share_at_end": share(shares[-1], e.count),
             "end": int(iteration[-1]),
         },
         figures={
@@ -100,7 +102,7 @@ def answer(e: Evidence) -> Answer | None:
                 "Squared error of the parameters, mean of the repetitions and theory's prediction from their starts.",
             ),
             "share": Drawing(
-                share_figure(iteration, share),
+                share_figure(iteration, shares),
                 "Share of the repetitions that show the published three decimals.",
             ),
         },

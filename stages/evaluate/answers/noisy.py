@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from stages.evaluate.estimates import median, share
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import (
     BLUE,
@@ -30,18 +31,20 @@ def answer(e: Evidence) -> Answer | None:
     limit = 4 / e.train.lr
     eigenvalue, loss, stopped = (e.repetitions[name] for name in ("largest_eigenvalue", "loss", "stopped"))
     met_stop = stopped == "loss"
+    made = np.linalg.norm(np.diff(e.trail, axis=0), axis=1)  # lengths of the updates, where each of them is recorded
     return Answer(
         values={
             "largest": float(curvature.eigenvalues[-1]),
             "stable_lr": curvature.stable_lr,
             "accumulating_lr": curvature.accumulating_lr,
             "limit": limit,
-            "share_beyond": float(np.mean(eigenvalue > limit)),
-            "share_zeroed_stable": float(np.mean(eigenvalue < 2 / e.train.lr)),
-            "share": {way: float(np.mean(stopped == way)) for way in ("loss", "iterations", "diverged")},
-            **({"median_stopped": float(np.median(loss[met_stop]))} if met_stop.any() else {}),
-            "share_good": float(np.mean(loss < (e.train.stop_below or 0))),
+            "share_beyond": share(np.mean(eigenvalue > limit), e.count),
+            "share_zeroed_stable": share(np.mean(eigenvalue < 2 / e.train.lr), e.count),
+            "share": {way: share(np.mean(stopped == way), e.count) for way in ("loss", "iterations", "diverged")},
+            **({"median_stopped": median(loss[met_stop])} if met_stop.any() else {}),
+            "share_good": share(np.mean(loss < (e.train.stop_below or 0)), e.count),
             "exact_loss": e.exact.loss,
+            **({"moved": {"last": made[-1], "shortest": made.min(), "longest": made.max()}} if every_update(e) else {}),
         },
         figures={
             "course": Drawing(
@@ -55,6 +58,11 @@ def answer(e: Evidence) -> Answer | None:
             ),
         },
     )
+
+
+def every_update(e: Evidence) -> bool:
+    """Whether the history holds the state before and after each update."""
+    return bool((np.diff(e.history["iteration"]) == 1).all())
 
 
 def course_figure(e: Evidence, curves: dict[str, Array]) -> Figure:

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stages.common.published import decimals_of
-from stages.common.schema import LinearData
+from stages.common.schema import LinearData, Uniform
 from stages.evaluate.answers.nn import feature_distribution
+from stages.evaluate.estimates import mean, share
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import (
     AXIS,
@@ -23,12 +24,14 @@ from stages.evaluate.figures import (
 )
 from stages.theory import applied_twice, single_rows
 from stages.theory.bowl import Curvature
+from stages.theory.models import LineAppliedTwice
 
 STABLE_LR_SHARE = 0.965  # of the largest stable lr: the descent that holds at the negative solution
 NUDGE = 1e-3  # how far from the negative solution that descent starts, along w
 HELD = 100_000  # its iterations where it holds
 STEPS = 1_000_000  # and where it doesn't: after three quarters of them it has reached the edge of stability
 AT_THE_EDGE = np.arange(3 * STEPS // 4, STEPS, 999)  # odd steps apart, since the edge swings every other iteration
+ROWS = 100_000  # by which the typical growth is estimated
 WAYS_ENDED = {"positive": (BLUE, "o"), "valley": (ORANGE, "^"), "runaway": (RED, "s"), "diverged": (INK, "x")}
 
 
@@ -53,11 +56,18 @@ def answer(e: Evidence) -> Answer | None:
     edge = paths[lr][np.isin(at[lr], AT_THE_EDGE)]
     end, eigenvalues = edge.mean(axis=0), [_curvature(theta, x).eigenvalues[-1] for theta in edge]
     ended = ended_where(e.repetitions)
+    w_b = np.column_stack([e.repetitions["w"], e.repetitions["b"]])
+    distance = np.linalg.norm(w_b[(ended == "valley") | (ended == "runaway")] - negative, axis=1)
     return Answer(
         values={
             "solutions": {name: _solution(theta, x, lr) for name, theta in solutions.items()},
-            "share": {way: float(np.mean(ended == way)) for way in WAYS_ENDED},
-            "share_as_published": float(np.mean(shows_printed(e))),
+            "share": {way: share(np.mean(ended == way), e.count) for way in WAYS_ENDED},
+            "share_as_published": share(np.mean(shows_printed(e)), e.count),
+            **{way: middle for way in ("valley", "runaway") if (middle := _middle(e, ended == way))},
+            **({"nearest": float(distance.min())} if len(distance) else {}),
+            "nudge": NUDGE,
+            "valley_updates": 1 / (stable * float(_curvature(negative, x).eigenvalues[0])),
+            "typical_growth": mean(single_rows.typical_growth(gradients_of_rows(negative, e.data), lr)),
             "stable_lr": stable,
             "full_batch_lr": full_batch,
             "edge": 2 / lr,
@@ -91,6 +101,18 @@ def answer(e: Evidence) -> Answer | None:
             ),
         },
     )
+
+
+def _middle(e: Evidence, mine: Array) -> dict[str, float]:
+    """Where some repetitions stand at the end: their median w and b; nothing where there are none."""
+    return {name: float(np.median(e.repetitions[name][mine])) for name in ("w", "b")} if mine.any() else {}
+
+
+def gradients_of_rows(theta: Array, data: LinearData) -> Array:
+    """d y_hat / d(w, b) at rows that are drawn as the data are, (rows, 2)."""
+    random, x = np.random.default_rng(0), data.x
+    points = random.uniform(x.low, x.high, ROWS) if isinstance(x, Uniform) else random.normal(x.mean, x.sd, ROWS)
+    return LineAppliedTwice().slopes(points[:, np.newaxis], theta)
 
 
 def _drawn(steps: int) -> Array:
