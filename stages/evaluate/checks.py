@@ -123,11 +123,11 @@ def course_check(e: Evidence) -> Check | None:
     statement = f"recorded losses as theory predicts, relative deviation at most {COURSE_BAR:g} beyond rounding"
     if e.train.dtype != "float64":
         return not_applicable("course", statement, f"dtype is {e.train.dtype}")
-    deviation = course_deviation(e, beyond_rounding=True)
-    if deviation is None:
+    deviation, beyond = course_deviation(e), course_deviation(e, beyond_rounding=True)
+    if deviation is None or beyond is None:
         return not_applicable("course", statement, "no single exact solution")
     found = f"at most {deviation:.2g} over {len(e.history['loss']):,} iterations"
-    return judged("course", statement, deviation <= COURSE_BAR, found)
+    return judged("course", statement, beyond <= COURSE_BAR, found)
 
 
 def course_deviation(e: Evidence, *, beyond_rounding: bool = False) -> float | None:
