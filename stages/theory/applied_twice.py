@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from stages.theory.bowl import Curvature, eigen
 from stages.theory.least_squares import Array
 from stages.theory.single_rows import Distribution
 
@@ -26,10 +27,9 @@ def gradients(theta: Array, x: Distribution) -> Array:
     return np.column_stack([2 * w * x.points + b, np.full(len(x.points), w + 1)])
 
 
-def hessian(theta: Array, x: Distribution) -> Array:
-    """2 E[g g'], the Hessian of E[(y_hat - y)^2] where y_hat = y, as at both solutions, (2, 2)."""
-    g = gradients(theta, x)
-    return 2 * x.mean(g[:, :, np.newaxis] * g[:, np.newaxis, :])
+def curvature(theta: Array, x: Distribution) -> Curvature:
+    """Of E[(y_hat - y)^2] where y_hat = y, as at both solutions: the Hessian is 2 E[g g'], g the gradient of y_hat."""
+    return Curvature(eigen(np.sqrt(2 * x.weights)[:, np.newaxis] * gradients(theta, x))[0])
 
 
 def loss(w: Array, b: Array, slope: float, intercept: float, x: Distribution) -> Array:

@@ -30,7 +30,9 @@ class LeastSquares:
 
 def with_ones(features: Array) -> Array:
     """X: features (rows, features) with a last column of ones, (rows, features + 1)."""
-    return np.column_stack([features, np.ones(len(features))])
+    X = np.ones((len(features), features.shape[1] + 1))
+    X[:, :-1] = features
+    return X
 
 
 def least_squares(features: Array, target: Array) -> LeastSquares | None:

@@ -175,7 +175,9 @@ class LineAppliedTwice(Model):
 
     def slopes(self, features: Array, theta: Array) -> Array:
         w, b = theta
-        return np.column_stack([2 * w * features[:, 0] + b, np.full(len(features), w + 1)])
+        slopes = np.full((len(features), 2), w + 1)
+        slopes[:, 0] = 2 * w * features[:, 0] + b
+        return slopes
 
     def drawn(self, theta: Array, shown: Shown) -> DrawnLine | None:
         w, b = theta.tolist()

@@ -23,7 +23,6 @@ from stages.evaluate.figures import (
     use_plain_powers,
 )
 from stages.theory import applied_twice, single_rows
-from stages.theory.bowl import Curvature
 from stages.theory.models import LineAppliedTwice
 
 STABLE_LR_SHARE = 0.965  # of the largest stable lr: the descent that holds at the negative solution
@@ -31,7 +30,7 @@ NUDGE = 1e-3  # how far from the negative solution that descent starts, along w
 HELD = 100_000  # its iterations where it holds
 STEPS = 1_000_000  # and where it doesn't: after three quarters of them it has reached the edge of stability
 AT_THE_EDGE = np.arange(3 * STEPS // 4, STEPS, 999)  # odd steps apart, since the edge swings every other iteration
-ROWS = 100_000  # by which the typical growth is estimated
+ROWS = 40_000  # by which the typical growth is estimated
 WAYS_ENDED = {"positive": (BLUE, "o"), "valley": (ORANGE, "^"), "runaway": (RED, "s"), "diverged": (INK, "x")}
 
 
@@ -45,7 +44,7 @@ def answer(e: Evidence) -> Answer | None:
     if len(solutions) < 2:
         return None
     negative = solutions["negative"]
-    full_batch = _curvature(negative, x).stable_lr
+    full_batch = applied_twice.curvature(negative, x).stable_lr
     stable = STABLE_LR_SHARE * full_batch
     start = negative + np.array([NUDGE, 0.0])
     at = {stable: _drawn(HELD), lr: np.union1d(_drawn(STEPS), AT_THE_EDGE)}
@@ -54,7 +53,7 @@ def answer(e: Evidence) -> Answer | None:
         for rate, iterations in at.items()
     }
     edge = paths[lr][np.isin(at[lr], AT_THE_EDGE)]
-    end, eigenvalues = edge.mean(axis=0), [_curvature(theta, x).eigenvalues[-1] for theta in edge]
+    end, eigenvalues = edge.mean(axis=0), [applied_twice.curvature(theta, x).eigenvalues[-1] for theta in edge]
     ended = ended_where(e.repetitions)
     w_b = np.column_stack([e.repetitions["w"], e.repetitions["b"]])
     distance = np.linalg.norm(w_b[(ended == "valley") | (ended == "runaway")] - negative, axis=1)
@@ -66,7 +65,7 @@ def answer(e: Evidence) -> Answer | None:
             **{way: middle for way in ("valley", "runaway") if (middle := _middle(e, ended == way))},
             **({"nearest": float(distance.min())} if len(distance) else {}),
             "nudge": NUDGE,
-            "valley_updates": 1 / (stable * float(_curvature(negative, x).eigenvalues[0])),
+            "valley_updates": 1 / (stable * float(applied_twice.curvature(negative, x).eigenvalues[0])),
             "typical_growth": mean(single_rows.typical_growth(gradients_of_rows(negative, e.data), lr)),
             "stable_lr": stable,
             "full_batch_lr": full_batch,
@@ -120,13 +119,9 @@ def _drawn(steps: int) -> Array:
     return np.unique(np.geomspace(1, steps, 400).round().astype(int))
 
 
-def _curvature(theta: Array, x: single_rows.Distribution) -> Curvature:
-    return Curvature(np.linalg.eigvalsh(applied_twice.hessian(theta, x)))
-
-
 def _solution(theta: Array, x: single_rows.Distribution, lr: float) -> dict[str, Any]:
     """Where a solution lies, how curved the loss is there, and which learning rates hold at it."""
-    curvature = _curvature(theta, x)
+    curvature = applied_twice.curvature(theta, x)
     g = applied_twice.gradients(theta, x)
     return {
         "w": float(theta[0]),
