@@ -42,7 +42,7 @@ def readers_of_group(group: str) -> set[str]:
 
 def readers_of_code(path: str) -> set[str]:
     own, name = house(path), Path(path).stem
-    if own == "common":
+    if own in ("common", "__init__"):  # the package itself
         return set(STAGES)
     if own in ("train", "replicate") and name in EXPERIMENTS:
         return {f"{own}-{name}", f"{own}@{name}"} & set(STAGES)
