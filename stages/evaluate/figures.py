@@ -239,11 +239,12 @@ def use_log_scale(axes: Axes, values: np.ndarray) -> None:
     axes.set_yscale("log", nonpositive="mask")
     axes.set_ylim(10.0**low, 10.0**high)
     use_plain_powers(axes.yaxis)
+    if high - low > 3:
+        axes.yaxis.set_minor_locator(NullLocator())  # dozens of ticks that say nothing, and take as long as the rest
     if high - low > 8:
         step = math.ceil((high - low) / 6)
         first = math.ceil(low / step) * step
         axes.yaxis.set_major_locator(FixedLocator([10.0**decade for decade in range(first, math.ceil(high), step)]))
-        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def use_plain_powers(axis: Axis) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from stages.common.published import decimals_of
 from stages.common.schema import LinearData, Uniform
@@ -200,6 +201,7 @@ def distance_figure(paths: dict[str, tuple[Array, Array]]) -> Figure:
     axes = figure.subplots()
     axes.set_xscale("log")
     use_plain_powers(axes.xaxis)
+    axes.xaxis.set_minor_locator(NullLocator())
     use_log_scale(axes, np.concatenate([distance for _, distance in paths.values()]))
     for (name, path), color, style in zip(paths.items(), (BLUE, RED), ("-", "--"), strict=True):
         axes.plot(*path, color=color, linestyle=style, linewidth=1.4, label=name)
