@@ -73,7 +73,8 @@ def losses_check(e: Evidence, run: SecondRun | None) -> Check:
         if run is not None and row < decided and loss.doubt > TELLING * recorded:
             loss = mean_loss(e, run.theta[row], run.doubt[row])
         allowed = loss.doubt + WRITTEN * recorded + residue
-        share[place] = abs(recorded - loss.value) / allowed if allowed > 0 else float(recorded != loss.value) * np.inf
+        if recorded != loss.value and math.isfinite(allowed):  # beyond the largest float nothing can be said
+            share[place] = abs(recorded - loss.value) / max(allowed, np.finfo(float).tiny)
     found = f"{len(rows):,} of {count:,} rows{_off_by(share)}"
     return judged("losses", statement, bool(share.max() <= 1), found)
 
@@ -122,8 +123,9 @@ def _floor(e: Evidence) -> float:
 
 def accuracy_check(e: Evidence) -> Check:
     """The share of rows on the right side of the recorded boundary; rows that lie on it may count either way."""
-    z = e.model.predict(e.table.features, e.theta)
-    doubt = WRITTEN * np.abs(e.model.slopes(e.table.features, e.theta)) @ np.abs(e.theta)
+    with np.errstate(over="ignore"):
+        z = e.model.predict(e.table.features, e.theta)
+        doubt = WRITTEN * np.abs(e.model.slopes(e.table.features, e.theta)) @ np.abs(e.theta)
     right, on_it = (z > 0) == (e.table.target == 1), np.abs(z) <= doubt
     low, high = float(np.mean(right & ~on_it)), float(np.mean(right | on_it))
     recorded = e.metrics["accuracy"]
