@@ -80,7 +80,7 @@ OwnCsv = Annotated[str | None, AfterValidator(_below_raw)]
 class Group(BaseModel):
     """A group of params.yaml: all keys needed, no others allowed, nothing changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
