@@ -145,7 +145,7 @@ def test_expected_error_is_the_mean_of_many_runs(noise: float) -> None:
 
 @pytest.mark.parametrize("x", [UNIFORM, single_rows.normal(0.5, 2.0)])
 def test_mean_square_error_grows_above_its_stable_learning_rate_only(x: single_rows.Distribution) -> None:
-    for g in (single_rows.line_gradients(x), *(applied_twice.gradients(theta, x) for theta in SOLUTIONS)):
+    for g in (single_rows.line_gradients(x), *(applied_twice.gradients(theta, x.points) for theta in SOLUTIONS)):
         border = single_rows.mean_square_stable_lr(g, x)
         growth = [single_rows.mean_square_growth(g, x, share * border) for share in (0.5, 0.999, 1, 1.001)]
         assert max(growth[:2]) < 1 < growth[3]

@@ -15,6 +15,7 @@ from stages.evaluate.evidence import MARGIN, Evidence
 from stages.evaluate.quantities import Quantity, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
+RESIDUE = 1e-16  # of the target's mean square: what a loss is rounded to
 NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding
 
 
@@ -142,13 +143,13 @@ def course_deviation(e: Evidence, *, beyond_rounding: bool = False) -> float | N
         return None
     recorded = e.history["loss"]
     mean_square = float(np.mean(e.table.target**2))
-    allowed = np.full(len(recorded), 1e-16 * mean_square)
+    allowed = np.full(len(recorded), RESIDUE * mean_square)
     with np.errstate(all="ignore"):
         if beyond_rounding and (other := e.with_other_last_bits.predicted(e.history["iteration"])) is not None:
             allowed += MARGIN * np.maximum.accumulate(np.abs(other.loss - course.loss))
             if e.standardize:  # features of mean 0 again hide what a mean that is a bit off does
-                offset = np.abs(e.table.features.mean(axis=0)) / e.table.features.std(axis=0)
-                allowed += MARGIN * np.finfo(float).eps * offset.max() * recorded
+                mean, sd = e.scale
+                allowed += MARGIN * np.finfo(float).eps * np.max(np.abs(mean) / sd) * recorded
         compared = (recorded > NEGLIGIBLE * mean_square) & np.isfinite(course.loss) & np.isfinite(allowed)
         beyond = np.maximum(np.abs(course.loss - recorded) - allowed, 0)
     return float((beyond[compared] / recorded[compared]).max()) if compared.any() else None

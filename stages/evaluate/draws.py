@@ -32,13 +32,10 @@ class TorchGenerator:
         if count < VECTORISED:
             angle, radius = self.rand(2 * math.ceil(count / 2)).reshape(-1, 2).T
             return np.column_stack(_normal(radius, angle)).ravel()[:count]
-        uniform = self.rand(count)
-        blocks = [uniform[i : i + VECTORISED] for i in range(0, count - VECTORISED + 1, VECTORISED)]
-        found = np.concatenate([np.concatenate(_normal(*block.reshape(2, -1))) for block in blocks])
+        whole = self.rand(count)[: count - count % VECTORISED]
+        found = _in_blocks(whole)
         if count % VECTORISED:  # the last ones once more, as a whole block
-            found = np.append(
-                found[: count - VECTORISED], np.concatenate(_normal(*self.rand(VECTORISED).reshape(2, -1)))
-            )
+            found = np.append(found[: count - VECTORISED], _in_blocks(self.rand(VECTORISED)))
         return found
 
     def randperm(self, count: int) -> Array:
@@ -54,6 +51,12 @@ def _normal(radius: Array, angle: Array) -> tuple[Array, Array]:
     """Two sets of normal numbers from two sets of uniform ones."""
     length = np.sqrt(-2 * np.log1p(-radius))
     return length * np.cos(2 * np.pi * angle), length * np.sin(2 * np.pi * angle)
+
+
+def _in_blocks(uniform: Array) -> Array:
+    """Normal numbers from uniform ones, each block's first half paired with its second."""
+    radius, angle = uniform.reshape(-1, 2, VECTORISED // 2).swapaxes(0, 1)
+    return np.concatenate(_normal(radius, angle), axis=1).ravel()
 
 
 def _layer(generator: TorchGenerator, features: int, _: Training) -> Array:

@@ -58,7 +58,7 @@ class Evidence:
         """The fitted parameters, (parameters,)."""
         return np.array(list(self.metrics["fitted"].values()))
 
-    @property
+    @cached_property
     def trail(self) -> Array:
         """The parameters at the recorded iterations, (rows, parameters)."""
         return np.column_stack([self.history[name] for name in self.names])
@@ -67,6 +67,12 @@ class Evidence:
     def standardize(self) -> bool:
         """Whether the fit was made on standardized features."""
         return getattr(self.train, "standardize", False)
+
+    @cached_property
+    def scale(self) -> tuple[Array | float, Array | float]:
+        """Mean and standard deviation, each (features,); 0 and 1 where the fit leaves the features as they are."""
+        features = self.table.features
+        return (features.mean(axis=0), features.std(axis=0)) if self.standardize else (0.0, 1.0)
 
     @cached_property
     def model(self) -> Model:
@@ -104,10 +110,7 @@ class Evidence:
         if self.experiment.name not in STARTS:
             return np.array(list(self.metrics["initial"].values()))
         theta, _ = drawn_start(self.experiment.name, len(self.table.feature_names), self.train)
-        if not self.standardize:
-            return theta
-        weights = theta[:-1] / self.table.features.std(axis=0)
-        return np.append(weights, theta[-1] - weights @ self.table.features.mean(axis=0))
+        return in_csv_units(theta[np.newaxis], *self.scale)[0]
 
     @cached_property
     def with_other_last_bits(self) -> "Evidence":
@@ -125,9 +128,8 @@ class Evidence:
         """Theory's course from the start; None where there is no closed form, or no single solution."""
         if self.experiment.step != "all rows" or self.bowl is None:
             return None
-        start = self.start
         accumulate = not self.train.zero_grad if accumulate is None else accumulate
-        return self.bowl.course(start, iterations, lr=self.train.lr, accumulate=accumulate)
+        return self.bowl.course(self.start, iterations, lr=self.train.lr, accumulate=accumulate)
 
     @property
     def count(self) -> int:
@@ -161,6 +163,12 @@ def gather(name: str) -> Evidence:
 
 def _arrays(columns: dict[str, list[Any]]) -> dict[str, Array]:
     return {name: np.array(values) for name, values in columns.items()}
+
+
+def in_csv_units(theta: Array, mean: Array | float, sd: Array | float) -> Array:
+    """w = w'/sd, b = b' - sum of w mean: (states, parameters) of a fit to (x - mean) / sd."""
+    weights = theta[:, :-1] / sd
+    return np.column_stack([weights, theta[:, -1] - np.sum(weights * mean, axis=1)])
 
 
 def compared_settings(

@@ -8,17 +8,15 @@ import math
 
 import numpy as np
 
-from stages.evaluate.checks import Check, judged, not_applicable
+from stages.evaluate.checks import RESIDUE, Check, judged, not_applicable
 from stages.evaluate.draws import STARTS
 from stages.evaluate.evidence import Array, Evidence
-from stages.evaluate.second_run import SecondRun, rows_a_step, second_run
+from stages.evaluate.second_run import VISITS, SecondRun, rows_a_step, second_run
 from stages.theory.models import Loss
 
 WRITTEN = 5.1e-10  # relative: what ten significant digits leave open
-RESIDUE = 1e-16  # of the target's mean square: what a loss is rounded to; one of classes, to the last bit of 1
 DECIDED = 1e-3  # of the largest parameter: where rounding may move one by more, a run can't be repeated
 TELLING = 1e-4  # relative: a loss that its parameters' digits say less about is computed from more digits
-LOSSES = 20_000_000  # row visits in computing losses once more, at most
 
 
 def record_checks(e: Evidence) -> list[Check]:
@@ -64,7 +62,7 @@ def losses_check(e: Evidence, run: SecondRun | None) -> Check:
     """
     statement = "recorded losses are those of the data at the recorded parameters"
     count, decided = len(e.trail), 0 if run is None else decided_rows(run)
-    rows = np.union1d(np.arange(0, count, max(1, count * len(e.table.target) // LOSSES)), [count - 1])
+    rows = np.union1d(np.arange(0, count, max(1, count * len(e.table.target) // VISITS)), [count - 1])
     residue = float(np.finfo(float).eps if e.table.has_classes else RESIDUE * np.mean(e.table.target**2))
     share = np.zeros(len(rows))
     for place, row in enumerate(rows):

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.common.tables import Table
 from stages.evaluate.draws import STARTS, TorchGenerator, drawn_start
-from stages.evaluate.evidence import MARGIN, Array, Evidence
+from stages.evaluate.evidence import MARGIN, Array, Evidence, in_csv_units
 
-UPDATES, VISITS = 20_000, 20_000_000  # of a second run, at most: updates, and rows read in them
+UPDATES, VISITS = 20_000, 20_000_000  # computed once more, at most: updates, and rows read for them or for losses
 
 
 @dataclass(frozen=True)
@@ -35,27 +34,16 @@ def second_run(e: Evidence) -> SecondRun | None:
     if e.experiment.name not in STARTS or e.train.dtype != "float64":
         return None
     watched = e.history["iteration"][e.history["iteration"] <= min(UPDATES, VISITS // rows_a_step(e))].astype(int)
-    (mean, sd), others = scale_of(e.table, standardize=e.standardize), e.with_other_last_bits.table
+    (mean, sd), other = e.scale, e.with_other_last_bits
     with np.errstate(all="ignore"):  # a fit that diverges
         theta = in_csv_units(_theta_at(e, (e.table.features - mean) / sd, e.table.target, watched), mean, sd)
         # scaled by the same, since features of mean 0 again would hide what a mean that is a bit off does
-        nudged = _theta_at(e, (others.features - mean) / sd, others.target, watched)
-        nudged = in_csv_units(nudged, *scale_of(others, standardize=e.standardize))
+        nudged = _theta_at(e, (other.table.features - mean) / sd, other.table.target, watched)
+        nudged = in_csv_units(nudged, *other.scale)
         sums = np.abs(theta)
         sums[:, -1] += np.sum(np.abs(theta[:, :-1] * mean), axis=1)  # b is the rest of these
         moved = np.maximum(np.abs(theta - nudged), np.finfo(float).eps * sums)
     return SecondRun(theta, MARGIN * np.maximum.accumulate(moved))
-
-
-def scale_of(table: Table, *, standardize: bool) -> tuple[Array | float, Array | float]:
-    """Mean and standard deviation, each (features,); 0 and 1 where the fit leaves the features as they are."""
-    return (table.features.mean(axis=0), table.features.std(axis=0)) if standardize else (0.0, 1.0)
-
-
-def in_csv_units(theta: Array, mean: Array | float, sd: Array | float) -> Array:
-    """w = w'/sd, b = b' - sum of w mean: (states, parameters) of a fit to (x - mean) / sd."""
-    weights = theta[:, :-1] / sd
-    return np.column_stack([weights, theta[:, -1] - np.sum(weights * mean, axis=1)])
 
 
 def rows_a_step(e: Evidence) -> int:
@@ -95,7 +83,7 @@ def states(e: Evidence, x: Array, target: Array) -> Iterator[Array]:
 
 def updates_to_stop(e: Evidence, limit: int) -> int | None:
     """How many updates the fit makes until its loss over all rows has met stop_below; None if more than the limit."""
-    mean, sd = scale_of(e.table, standardize=e.standardize)
+    mean, sd = e.scale
     x, target, below = (e.table.features - mean) / sd, e.table.target, e.train.stop_below or 0
     for update, theta in zip(range(limit), states(e, x, target), strict=False):
         losses, _ = e.model.losses(e.model.predict(x, theta), target)

@@ -21,15 +21,17 @@ def solutions(slope: float, intercept: float) -> dict[str, Array]:
     return {name: np.array([w, intercept / (w + 1)]) for name, w in roots.items() if w != -1}
 
 
-def gradients(theta: Array, x: Distribution) -> Array:
-    """d y_hat / d(w, b) = (2 w x + b, w + 1) at each point, (points, 2)."""
+def gradients(theta: Array, x: Array) -> Array:
+    """d y_hat / d(w, b) = (2 w x + b, w + 1) at each x, (points, 2)."""
     w, b = theta
-    return np.column_stack([2 * w * x.points + b, np.full(len(x.points), w + 1)])
+    slopes = np.full((len(x), 2), w + 1)
+    slopes[:, 0] = 2 * w * x + b
+    return slopes
 
 
 def curvature(theta: Array, x: Distribution) -> Curvature:
     """Of E[(y_hat - y)^2] where y_hat = y, as at both solutions: the Hessian is 2 E[g g'], g the gradient of y_hat."""
-    return Curvature(eigen(np.sqrt(2 * x.weights)[:, np.newaxis] * gradients(theta, x))[0])
+    return Curvature(eigen(np.sqrt(2 * x.weights)[:, np.newaxis] * gradients(theta, x.points))[0])
 
 
 def loss(w: Array, b: Array, slope: float, intercept: float, x: Distribution) -> Array:

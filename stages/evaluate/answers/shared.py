@@ -24,7 +24,6 @@ from stages.evaluate.figures import (
     use_plain_powers,
 )
 from stages.theory import applied_twice, single_rows
-from stages.theory.models import LineAppliedTwice
 
 STABLE_LR_SHARE = 0.965  # of the largest stable lr: the descent that holds at the negative solution
 NUDGE = 1e-3  # how far from the negative solution that descent starts, along w
@@ -45,7 +44,8 @@ def answer(e: Evidence) -> Answer | None:
     if len(solutions) < 2:
         return None
     negative = solutions["negative"]
-    full_batch = applied_twice.curvature(negative, x).stable_lr
+    curvature = applied_twice.curvature(negative, x)
+    full_batch = curvature.stable_lr
     stable = STABLE_LR_SHARE * full_batch
     start = negative + np.array([NUDGE, 0.0])
     at = {stable: _drawn(HELD), lr: np.union1d(_drawn(STEPS), AT_THE_EDGE)}
@@ -66,7 +66,7 @@ def answer(e: Evidence) -> Answer | None:
             **{way: middle for way in ("valley", "runaway") if (middle := _middle(e, ended == way))},
             **({"nearest": float(distance.min())} if len(distance) else {}),
             "nudge": NUDGE,
-            "valley_updates": 1 / (stable * float(applied_twice.curvature(negative, x).eigenvalues[0])),
+            "valley_updates": 1 / (stable * float(curvature.eigenvalues[0])),
             "typical_growth": mean(single_rows.typical_growth(gradients_of_rows(negative, e.data), lr)),
             "stable_lr": stable,
             "full_batch_lr": full_batch,
@@ -112,7 +112,7 @@ def gradients_of_rows(theta: Array, data: LinearData) -> Array:
     """d y_hat / d(w, b) at rows that are drawn as the data are, (rows, 2)."""
     random, x = np.random.default_rng(0), data.x
     points = random.uniform(x.low, x.high, ROWS) if isinstance(x, Uniform) else random.normal(x.mean, x.sd, ROWS)
-    return LineAppliedTwice().slopes(points[:, np.newaxis], theta)
+    return applied_twice.gradients(theta, points)
 
 
 def _drawn(steps: int) -> Array:
@@ -123,7 +123,7 @@ def _drawn(steps: int) -> Array:
 def _solution(theta: Array, x: single_rows.Distribution, lr: float) -> dict[str, Any]:
     """Where a solution lies, how curved the loss is there, and which learning rates hold at it."""
     curvature = applied_twice.curvature(theta, x)
-    g = applied_twice.gradients(theta, x)
+    g = applied_twice.gradients(theta, x.points)
     return {
         "w": float(theta[0]),
         "b": float(theta[1]),
