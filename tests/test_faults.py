@@ -112,6 +112,7 @@ cp -r "$2"/. "$1"
 cd "$1"
 git status --porcelain
 head -c 64M /dev/zero > filler 2> /dev/null || true
+truncate --size=-8K filler  # room for DVC's own lock, whose length is that of the paths, and for nothing else
 sync
 """
 READ_ONLY = """
