@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from stages.common.experiments import EXPERIMENTS
+from stages.common.files import read_json
 from stages.common.tables import read_linear_set
-from stages.evaluate.answers import CHECKS
-from stages.evaluate.checks import Check, Verdict, checks, errors
+from stages.evaluate.__main__ import all_checks
+from stages.evaluate.answers import ANSWERS, CHECKS
+from stages.evaluate.checks import Check, Verdict, errors
 from stages.evaluate.evidence import Evidence
-from stages.evaluate.publication import explaining_moments, moments_percentile, publication_checks
+from stages.evaluate.figures import Answer
+from stages.evaluate.publication import explaining_moments, moments_percentile
 from stages.evaluate.quantities import quantities
-from stages.evaluate.record import record_checks
 from stages.theory.bowl import Bowl
 from stages.train.recorder import Fit
 from stages.train.start import as_tensors
@@ -28,8 +30,8 @@ FULL_BATCH = ["manual", "noisy"]
 
 
 def judged(e: Evidence) -> list[Check]:
-    name = e.experiment.name
-    return [*checks(e, quantities(e)), *publication_checks(e), *([CHECKS[name](e)] if name in CHECKS else [])]
+    """All but those of an answer's values."""
+    return all_checks(e, quantities(e), None)
 
 
 def failed(e: Evidence) -> list[str]:
@@ -64,7 +66,8 @@ def recorded_off_by(shift: int) -> Callable[[Evidence], Evidence]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_all_checks_of_the_committed_runs_hold(experiment: str) -> None:
-    found = [*judged(committed(experiment)), *record_checks(committed(experiment))]
+    e = committed(experiment)
+    found = all_checks(e, quantities(e), ANSWERS[experiment](e) if experiment in ANSWERS else None)
     assert [check for check in found if check.verdict is not Verdict.HELD] == []
 
 
@@ -142,6 +145,25 @@ def test_repetitions_that_differ_from_theory_fail(spoilt: dict[str, float], keys
     assert failed(e) == keys
 
 
+def test_a_repetition_that_diverges_within_theory_s_limit_fails() -> None:
+    e = committed("noisy")
+    eigenvalue, stopped = e.repetitions["largest_eigenvalue"], e.repetitions["stopped"].copy()
+    assert "limit" not in failed(e)
+    stopped[np.argmax(np.where(eigenvalue < 4 / e.train.lr, eigenvalue, 0))] = "diverged"
+    assert "limit" in failed(replace(e, repetitions={**e.repetitions, "stopped": stopped}))
+    assert "limit" in failed(replace(e, train=with_changes(e.train, zero_grad=False, lr=0.09)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"held_distance": 0.002}, {"end_distance": 0.0005}, {"nearest": 1e-4}, {"end_eigenvalue_high": 199.0}]
+)
+def test_an_answer_that_descent_contradicts_fails(wrong: dict[str, float]) -> None:
+    e = committed("shared")
+    right = Answer(read_json(ROOT / "reports/evaluation/shared.json")["answer"], figures={})
+    assert CHECKS["shared"](e, right).verdict is Verdict.HELD
+    assert CHECKS["shared"](e, replace(right, values={**right.values, **wrong})).verdict is Verdict.FAILED
+
+
 # --- what does not apply ---------------------------------------------------------------------------------------------
 
 
@@ -149,8 +171,8 @@ def test_repetitions_that_differ_from_theory_fail(spoilt: dict[str, float], keys
     ("experiment", "changes", "keys"),
     [
         ("nn", {"seed": 5}, ["w", "b"]),
-        ("manual", {"dtype": "float32"}, ["course"]),
-        ("noisy", {"dtype": "float32"}, ["course", "stop"]),
+        ("manual", {"dtype": "float32"}, ["course", "parameters"]),
+        ("noisy", {"dtype": "float32"}, ["course", "stop", "parameters"]),
         ("nn", {"zero_grad": False}, ["moments"]),
         ("nn", {"standardize": True}, ["moments"]),
     ],

@@ -134,24 +134,25 @@ def course(e: Evidence) -> Columns:
     }
 
 
+def all_checks(e: Evidence, rows: list[Quantity], answer: Answer | None) -> list[Check]:
+    """Of the run, of its record, of the publication and of the answer."""
+    name = e.experiment.name
+    of_answer = [CHECKS[name](e, answer)] if name in CHECKS else []
+    return [*checks(e, rows), *record_checks(e), *publication_checks(e), *of_answer]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Holds one experiment against what it should be.")
     parser.add_argument("experiment", choices=EXPERIMENTS)
     name = parser.parse_args().experiment
     e = gather(name)
     rows = quantities(e)
-    judged = [
-        *checks(e, rows),
-        *record_checks(e),
-        *publication_checks(e),
-        *([CHECKS[name](e)] if name in CHECKS else []),
-    ]
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
         drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}
         for figure, drawing in drawings.items():
             write_text(as_svg(drawing.figure, f"{name}-{figure}"), FIGURES / name / f"{figure}.svg")
-        found = evaluation(e, rows, judged, answer, drawings)
+        found = evaluation(e, rows, all_checks(e, rows, answer), answer, drawings)
     write_csv(course(e), EVALUATION / f"{name}.csv")
     write_json(found, EVALUATION / f"{name}.json")
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 
 from stages.common.published import decimals_of
-from stages.evaluate.evidence import MARGIN, Evidence
+from stages.evaluate.evidence import MARGIN, Array, Evidence
 from stages.evaluate.quantities import Quantity, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
@@ -124,35 +124,41 @@ def course_check(e: Evidence) -> Check | None:
     statement = f"recorded losses as theory predicts, relative deviation at most {COURSE_BAR:g} beyond rounding"
     if e.train.dtype != "float64":
         return not_applicable("course", statement, f"dtype is {e.train.dtype}")
-    deviation, beyond = course_deviation(e), course_deviation(e, beyond_rounding=True)
+    deviation, beyond = course_deviation(e), course_deviation(e, doubt=course_doubt(e))
     if deviation is None or beyond is None:
         return not_applicable("course", statement, "no single exact solution")
     found = f"at most {deviation:.2g} over {len(e.history['loss']):,} iterations"
     return judged("course", statement, beyond <= COURSE_BAR, found)
 
 
-def course_deviation(e: Evidence, *, beyond_rounding: bool = False) -> float | None:
-    """The largest relative deviation of a recorded loss from theory's, beyond the rounding of the record.
+def course_deviation(e: Evidence, *, doubt: Array | float = 0.0) -> float | None:
+    """The largest relative deviation of a recorded loss from theory's, beyond theory's doubt and the record's rounding.
 
-    Losses are recorded to about 1e-16 of the target's mean square; those below NEGLIGIBLE of it are not compared. Where
-    the arithmetic itself is uncertain, as with x in years, theory's own doubt can be left out of the deviation: what
-    data with other last bits change.
+    Losses are recorded to about 1e-16 of the target's mean square; those below NEGLIGIBLE of it are not compared.
     """
     course = e.predicted(e.history["iteration"])
     if course is None:
         return None
     recorded = e.history["loss"]
     mean_square = float(np.mean(e.table.target**2))
-    allowed = np.full(len(recorded), RESIDUE * mean_square)
     with np.errstate(all="ignore"):
-        if beyond_rounding and (other := e.with_other_last_bits.predicted(e.history["iteration"])) is not None:
-            allowed += MARGIN * np.maximum.accumulate(np.abs(other.loss - course.loss))
-            if e.standardize:  # features of mean 0 again hide what a mean that is a bit off does
-                mean, sd = e.scale
-                allowed += MARGIN * np.finfo(float).eps * np.max(np.abs(mean) / sd) * recorded
+        allowed = doubt + np.full(len(recorded), RESIDUE * mean_square)
         compared = (recorded > NEGLIGIBLE * mean_square) & np.isfinite(course.loss) & np.isfinite(allowed)
         beyond = np.maximum(np.abs(course.loss - recorded) - allowed, 0)
     return float((beyond[compared] / recorded[compared]).max()) if compared.any() else None
+
+
+def course_doubt(e: Evidence) -> Array | float:
+    """How uncertain the arithmetic itself is, as with x in years: what data with other last bits change, (rows,)."""
+    course, other = (evidence.predicted(e.history["iteration"]) for evidence in (e, e.with_other_last_bits))
+    if course is None or other is None:
+        return 0.0
+    with np.errstate(all="ignore"):
+        doubt: Array = np.maximum.accumulate(np.abs(other.loss - course.loss))
+        if e.standardize:  # features of mean 0 again hide what a mean that is a bit off does
+            mean, sd = e.scale
+            doubt = doubt + np.finfo(float).eps * np.max(np.abs(mean) / sd) * e.history["loss"]
+        return MARGIN * doubt
 
 
 def stop_check(e: Evidence) -> Check | None:

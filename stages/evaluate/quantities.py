@@ -203,9 +203,9 @@ def central(values: Array) -> tuple[float | None, float | None]:
 
 
 def deviation(values: Array) -> float | None:
-    """The standard deviation of the values; None where it overflows or there are none."""
-    if not len(values):
+    """The standard deviation of the values; None where it overflows or there are fewer than two."""
+    if len(values) < 2:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        found = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        found = float(values.std(ddof=1))
     return found if np.isfinite(found) else None

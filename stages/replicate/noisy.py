@@ -39,7 +39,7 @@ class HalfMeanOfSquares(Moments):
         return self.product(theta) - self.h
 
     def largest_eigenvalue(self) -> Array:
-        """Of each repetition's Hessian, (repetitions,)."""
+        """Of each repetition's Hessian, (repetitions,); the largest loses no digit to a product Z'Z, small ones do."""
         return np.linalg.eigvalsh(self.G)[:, -1]
 
 

@@ -67,7 +67,7 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
         value, near * scale, jac=gradient, hess=second, method="trust-exact", options={"gtol": 1e-12}
     )
     H = second(found.x)
-    flat = np.linalg.eigvalsh(H)[0] < 1e-9
+    flat = np.linalg.eigvalsh(H)[0] < 1e-9  # of columns of length 1; forming H loses no more than 1e-15
     if flat or np.abs(gradient(found.x)).max() > 1e-9 or not maximum_likelihood_exists(features, label, form=form):
         return None
     errors = np.sqrt(np.diag(np.linalg.inv(H)) / len(Z)) / scale if loss == "bce" else None

@@ -62,7 +62,7 @@ def against_theory(e: Evidence) -> Steps | None:
     )
 
 
-def moments_check(e: Evidence) -> Check:
+def moments_check(e: Evidence, _answer: Answer | None) -> Check:
     """The repetitions have the mean-square error that theory predicts, at every step."""
     statement = f"squared error of the repetitions as theory predicts, within {STANDARD_ERRORS} standard errors"
     steps = against_theory(e)

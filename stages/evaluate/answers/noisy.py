@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from stages.evaluate.checks import Check, judged
 from stages.evaluate.estimates import median, share
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import (
@@ -19,6 +20,7 @@ from stages.evaluate.figures import (
 )
 
 SHOWN_ITERATIONS = 120  # beyond the stop
+WRITTEN = 1e-5  # relative; eigenvalues of repetitions have six digits
 
 
 def answer(e: Evidence) -> Answer | None:
@@ -58,6 +60,16 @@ def answer(e: Evidence) -> Answer | None:
             ),
         },
     )
+
+
+def limit_check(e: Evidence, _answer: Answer | None) -> Check:
+    """No repetition leaves the range of numbers that theory bounds: descent does below 2 / lr, accumulating 4 / lr."""
+    factor = 2 if e.train.zero_grad else 4
+    limit = factor / e.train.lr
+    diverged = e.repetitions["largest_eigenvalue"][e.repetitions["stopped"] == "diverged"]
+    found = f"{len(diverged)} diverged, from {diverged.min():.6g} on" if len(diverged) else "none diverged"
+    statement = f"repetitions diverge only where the largest eigenvalue is beyond {factor} / lr = {limit:g}"
+    return judged("limit", statement, bool((diverged > limit * (1 - WRITTEN)).all()), found)
 
 
 def every_update(e: Evidence) -> bool:

@@ -1,5 +1,6 @@
 """Why the layer applied twice never finds its other solution, the one with negative w."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.ticker import NullLocator
 from stages.common.published import decimals_of
 from stages.common.schema import LinearData, Uniform
 from stages.evaluate.answers.nn import feature_distribution
+from stages.evaluate.checks import Check, judged, not_applicable
 from stages.evaluate.estimates import mean, share
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.figures import (
@@ -101,6 +103,18 @@ def answer(e: Evidence) -> Answer | None:
             ),
         },
     )
+
+
+def negative_check(e: Evidence, answer: Answer | None) -> Check:
+    """What theory says of the negative solution is what descent does there, and no repetition gets to it."""
+    statement = "descent holds at the negative solution below its stable lr, at the article's at the edge of stability"
+    if answer is None:
+        return not_applicable("negative", statement, "asked of the article's settings only")
+    v = answer.values
+    holds = v["held_distance"] < v["nudge"] < min(v["end_distance"], v.get("nearest", math.inf))
+    at_edge = v["end_eigenvalue_low"] <= v["edge"] <= v["end_eigenvalue_high"]
+    found = f"{v['held_distance']:.2g} and {v['end_distance']:.2g} away; largest eigenvalue there {v['edge']:g}"
+    return judged("negative", statement, holds and at_edge, found)
 
 
 def _middle(e: Evidence, mine: Array) -> dict[str, float]:
