@@ -4,15 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from stages.common.experiments import EXPERIMENTS, parameter_names
+from stages.common.experiments import EXPERIMENTS
 from stages.common.files import significant
-from stages.common.tables import Table
 from stages.evaluate.checks import Check, Verdict, course_check, stop_check
 from stages.evaluate.draws import TorchGenerator
 from stages.evaluate.evidence import Evidence
@@ -21,7 +21,8 @@ from stages.evaluate.second_run import SecondRun, second_run
 from stages.train import logistic
 from stages.train.start import as_tensors
 from tests.conftest import with_changes
-from tests.evidence import committed, with_fit
+from tests.evidence import committed, lay_out, with_fit
+from tests.random_runs import RandomRun, random_run
 
 Array = np.ndarray
 EVERY = pytest.mark.parametrize("name", EXPERIMENTS)
@@ -58,47 +59,6 @@ def test_the_committed_runs_pass_to_their_ends(name: str) -> None:
     assert parameters_check(e, second_run(e)).found == "to the end"
 
 
-def random_table(name: str, random: np.random.Generator) -> Table:
-    """Rows in units from 1e-6 to 1e6, some far from 0 as years are, some on a line."""
-    features = 1 if name in ("manual", "noisy", "shared") else int(random.integers(1, 5))
-    features = 2 if name == "logistic" and features == 1 else features
-    rows = int(random.integers(features + 1, 40))
-    offset = random.choice([0, 1, 30, 1e5], size=features)
-    x = (random.normal(size=(rows, features)) + offset) * 10 ** random.uniform(-6, 6, features)
-    if name == "logistic":
-        target = (random.random(rows) < 0.5).astype(float)
-        target[:2] = 0, 1
-    else:
-        spread = np.abs(x).max()
-        target = x @ random.normal(size=features) / spread + random.choice([0, 0.1]) * random.normal(size=rows)
-        target = (target + random.choice([0, 1, 1e3])) * 10 ** random.uniform(-6, 6)
-    names = parameter_names(features)[:-1]
-    return replace(committed(name).table, feature_names=names, features=x, target=target)
-
-
-def random_settings(e: Evidence, random: np.random.Generator) -> dict[str, Any]:
-    """Valid ones for the data; half of the learning rates lie about the limit."""
-    x, known = e.table.features, e.train.model_dump()
-    standardize = bool(random.integers(2))
-    scaled = (x - x.mean(0)) / x.std(0) if standardize and "standardize" in known else x
-    limit = 2 / (2 * float(np.mean(np.sum(scaled**2, axis=1)) + 1))
-    anything = {
-        "lr": min(significant(random.choice([limit, 0.1]) * 10 ** random.uniform(-2, 0.5), 4), 1e9),
-        "zero_grad": bool(random.integers(2)),
-        "standardize": standardize,
-        "dtype": str(random.choice(["float64", "float64", "float64", "float32"])),
-        "stop_below": random.choice([None, min(np.mean(e.table.target**2) * 10 ** random.uniform(-4, 0.3), 1e9)]),
-        "log_every": int(random.integers(1, 8)),
-        "iterations": int(random.integers(1, 60)),
-        "epochs": int(random.integers(1, 5)),
-        "batch_size": int(random.integers(1, len(x) + 3)),
-        "seed": int(random.integers(2**32)),
-        "form": "general" if standardize or x.shape[1] != 2 else str(random.choice(["general", "slope-intercept"])),
-        "loss": str(random.choice(["mse", "bce"])),
-    }
-    return {key: value for key, value in anything.items() if key in known}
-
-
 def fitted(e: Evidence) -> Evidence:
     """The same after a fit to its data with its settings, as the files give it back."""
     features, target = as_tensors(e.table)
@@ -122,19 +82,26 @@ def written(content: Any) -> Any:
     return significant(content) if isinstance(content, float) else content
 
 
-def random_run(seed: int) -> Evidence:
-    random = np.random.default_rng(seed)
-    name = str(random.choice(list(EXPERIMENTS)))
-    e = committed(name)
-    e = replace(e, table=random_table(name, random))
-    return fitted(replace(e, train=with_changes(e.train, **random_settings(e, random))))
+def in_memory(run: RandomRun) -> Evidence:
+    e = replace(committed(run.experiment), table=run.table)
+    return fitted(replace(e, train=with_changes(e.train, **run.settings)))
 
 
 @pytest.mark.parametrize(
     "seeds", [range(150), pytest.param(range(150, 10_000), marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_no_check_fails_where_the_fit_did_what_its_settings_say(seeds: range) -> None:
-    assert {seed: found for seed in seeds if (found := failures(random_run(seed)))} == {}
+    assert {seed: found for seed in seeds if (found := failures(in_memory(random_run(seed))))} == {}
+
+
+@pytest.mark.slow
+def test_no_check_fails_in_a_report_of_such_runs(project: Path) -> None:
+    lay_out()
+    wrong = {}
+    for seed in range(300):
+        checks = random_run(seed).evaluation()["check"]
+        wrong[seed] = {key: check for key, check in checks.items() if check["verdict"] == "failed"}
+    assert {seed: found for seed, found in wrong.items() if found} == {}
 
 
 # --- wrong numbers ---------------------------------------------------------------------------------------------------

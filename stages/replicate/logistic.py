@@ -18,7 +18,18 @@ from stages.common.errors import run_stage
 from stages.common.params import load_group
 from stages.common.schema import ClustersData, LogisticTraining, Replicate
 from stages.common.tables import Table, read_clusters
-from stages.replicate.runs import Array, Runs, chunks, descend, own_table, resampled, scaled, with_ones, write_runs
+from stages.replicate.runs import (
+    Array,
+    Runs,
+    chunks,
+    descend,
+    own_table,
+    resampled,
+    scaled,
+    with_ones,
+    without_residue,
+    write_runs,
+)
 
 
 class MeanLogisticLoss:
@@ -49,7 +60,11 @@ class MeanLogisticLoss:
         z, label = self.logits(theta), self._data[2]
         if self._loss == "mse":
             return ((expit(z) - label) ** 2).mean(axis=0)
-        return (np.logaddexp(0, z) - label * z).mean(axis=0)
+        return np.logaddexp(0, np.where(label == 1, -z, z)).mean(axis=0)
+
+    def loss_of_rows(self, theta: Array) -> Array:
+        """(repetitions,)."""
+        return without_residue(self.loss(theta), self._data[2])
 
     def gradient(self, theta: Array, _iteration: int) -> Array:
         """(repetitions, parameters)."""

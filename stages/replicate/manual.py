@@ -25,7 +25,7 @@ from stages.replicate.runs import (
     chunks,
     descend,
     fresh_linear_sets,
-    losses_at,
+    loss_columns,
     own_table,
     scaled,
     write_runs,
@@ -35,16 +35,14 @@ from stages.replicate.runs import (
 class MeanOfSquares(Moments):
     """mean((w x + b - y)^2) of each repetition."""
 
-    def loss(self, theta: Array) -> Array:
-        """(repetitions,)."""
-        return self.mean_square(theta)
-
     def gradient(self, theta: Array, _iteration: int) -> Array:
         """(repetitions, 2)."""
         return 2 * (self.product(theta) - self.h)
 
 
-def repeat(features: Array, target: Array, start: Array, settings: ManualTraining, record: Sequence[int] = ()) -> Runs:
+def repeat(
+    features: Array, target: Array, start: Array, settings: ManualTraining, record: Sequence[int] = ()
+) -> tuple[Runs, list[Array]]:
     """Full-batch descent on the mean of squares in every repetition.
 
     Args:
@@ -53,10 +51,15 @@ def repeat(features: Array, target: Array, start: Array, settings: ManualTrainin
         start: (repetitions, 2), w and b; on scaled features where they are standardized.
         settings: train.manual.
         record: iterations to record.
+
+    Returns:
+        The runs, and their losses at each of these iterations.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
-    runs = descend(MeanOfSquares(x, target), start, settings, updates=settings.iterations, record=record)
-    return runs.in_units(in_csv_units)
+    problem = MeanOfSquares(x, target)
+    runs = descend(problem, start, settings, updates=settings.iterations, record=record)
+    losses = [problem.loss_of_rows(theta) for theta in runs.theta_at]
+    return runs.in_units(in_csv_units), losses
 
 
 def main() -> None:
@@ -66,13 +69,13 @@ def main() -> None:
     published = read_published("manual")
     own = own_table("line", data, read_linear_set)
     printed = [int(k) for k in published["losses"] if int(k) <= settings.iterations]
-    from_random, from_published = [], []
+    from_random, losses = [], []
     for repetitions, generator in chunks("manual", replicate, own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
-        from_random.append(repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings))
+        from_random.append(repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings)[0])
         start = np.tile([float(published["start"]["w"]), float(published["start"]["b"])], (repetitions, 1))
-        from_published.append(repeat(features, target, start, settings, printed))
-    write_runs("manual", Runs.joined(from_random), losses_at(printed, Runs.joined(from_published)))
+        losses.append(repeat(features, target, start, settings, printed)[1])
+    write_runs("manual", Runs.joined(from_random), loss_columns(printed, losses))
 
 
 if __name__ == "__main__":

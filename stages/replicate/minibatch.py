@@ -26,10 +26,9 @@ from stages.replicate.runs import (
     chunks,
     descend,
     fresh_linear_sets,
-    losses_at,
+    loss_columns,
     own_table,
     scaled,
-    with_ones,
     write_runs,
 )
 
@@ -37,9 +36,10 @@ from stages.replicate.runs import (
 class Batches(Moments):
     """Half the mean of squares of each repetition, and its gradient on one batch after another."""
 
+    factor = 0.5
+
     def __init__(self, features: Array, target: Array, orders: Iterable[Array], batch_size: int) -> None:
         super().__init__(features, target)
-        self._Z, self._y = with_ones(features), target
         self._kept = np.arange(target.shape[1])
         self._batch_size = batch_size
         self._orders = iter(orders)
@@ -50,10 +50,6 @@ class Batches(Moments):
         part = super().__getitem__(kept)
         part._kept = self._kept[kept]
         return part
-
-    def loss(self, theta: Array) -> Array:
-        """(repetitions,)."""
-        return self.mean_square(theta) / 2
 
     def gradient(self, theta: Array, iteration: int) -> Array:
         """(repetitions, features + 1)."""
@@ -73,7 +69,7 @@ def repeat(
     orders: Iterable[Array],
     settings: MinibatchTraining,
     record: Sequence[int] = (),
-) -> Runs:
+) -> tuple[Runs, list[Array]]:
     """Mini-batch descent in every repetition.
 
     Args:
@@ -83,12 +79,17 @@ def repeat(
         orders: for each epoch the rows in the order of their reading, (rows, repetitions).
         settings: train.minibatch.
         record: iterations to record.
+
+    Returns:
+        The runs, and their losses at each of these iterations.
     """
     x, in_csv_units = scaled(features, standardize=settings.standardize)
     batches = math.ceil(len(target) / settings.batch_size)  # an epoch
     updates, every = settings.epochs * batches, settings.log_every * batches
     problem = Batches(x, target, orders, settings.batch_size)
-    return descend(problem, start, settings, updates=updates, every=every, record=record).in_units(in_csv_units)
+    runs = descend(problem, start, settings, updates=updates, every=every, record=record)
+    losses = [problem.loss_of_rows(theta) for theta in runs.theta_at]
+    return runs.in_units(in_csv_units), losses
 
 
 def main() -> None:
@@ -99,16 +100,17 @@ def main() -> None:
     rows = data.rows if own is None else len(own.target)
     ends = {epoch * math.ceil(rows / settings.batch_size) for epoch in range(settings.epochs + 1)}
     printed = [int(k) for k in read_published("minibatch")["losses"] if int(k) in ends]
-    parts = []
+    parts, losses = [], []
     for repetitions, generator in chunks("minibatch", replicate, own, drawn=data.rows):
         features, target = fresh_linear_sets(data, own, repetitions, generator)
         weights = 0.01 * generator.standard_normal((repetitions, features.shape[2]))
         start = np.column_stack([weights, np.zeros(repetitions)])
         in_order = np.tile(np.arange(rows)[:, np.newaxis], repetitions)
         orders = (generator.permuted(in_order, axis=0) for _ in range(settings.epochs))
-        parts.append(repeat(features, target, start, orders, settings, printed))
-    runs = Runs.joined(parts)
-    write_runs("minibatch", runs, losses_at(printed, runs))
+        runs, losses_of_chunk = repeat(features, target, start, orders, settings, printed)
+        parts.append(runs)
+        losses.append(losses_of_chunk)
+    write_runs("minibatch", Runs.joined(parts), loss_columns(printed, losses))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.common.errors import run_stage
 from stages.common.experiments import parameter_names
-from stages.common.files import REPLICATES, Columns, write_csv
+from stages.common.files import ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.params import load_group
 from stages.common.published import decimals_of, read_published
 from stages.common.schema import LinearData, NnTraining, Replicate
@@ -28,7 +28,6 @@ from stages.replicate.runs import (
     fresh_linear_sets,
     own_table,
     scaled,
-    with_ones,
     write_runs,
 )
 
@@ -36,19 +35,11 @@ from stages.replicate.runs import (
 class SingleRows(Moments):
     """The mean of squares of each repetition, and its gradient on one row after another, from the top again."""
 
-    def __init__(self, features: Array, target: Array) -> None:
-        super().__init__(features, target)
-        self._Z, self._y = with_ones(features), target
-
     def __getitem__(self, kept: Array) -> "SingleRows":
         """The repetitions that a mask keeps."""
         part = super().__getitem__(kept)
         part._Z, part._y = self._Z[:, kept], self._y[:, kept]
         return part
-
-    def loss(self, theta: Array) -> Array:
-        """(repetitions,)."""
-        return self.mean_square(theta)
 
     def gradient(self, theta: Array, iteration: int) -> Array:
         """(repetitions, features + 1)."""
@@ -126,7 +117,7 @@ def main() -> None:
         course["share_as_published"] = share_as_printed(runs.theta_at, printed).tolist()
     if own is None and len(names) == 2 and replicate.count > 1:
         course.update(error_moments(runs.theta_at - np.array([*data.weights, data.bias])))
-    write_csv(course, REPLICATES / "nn-course.csv")
+    write_csv(course, REPLICATES / "nn-course.csv", digits=ESTIMATED)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ from stages.replicate.runs import (
 class HalfMeanOfSquares(Moments):
     """mean((w x + b - y)^2) / 2 of each repetition, whose Hessian is G."""
 
-    def loss(self, theta: Array) -> Array:
-        """(repetitions,)."""
-        return self.mean_square(theta) / 2
+    factor = 0.5
 
     def gradient(self, theta: Array, _iteration: int) -> Array:
         """(repetitions, 2)."""

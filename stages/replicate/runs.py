@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from stages.common.experiments import EXPERIMENTS, parameter_names
-from stages.common.files import DATA, REPLICATES, Columns, write_csv
+from stages.common.files import DATA, ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.progress import progress
 from stages.common.schema import DataSet, LinearData, Replicate, Training, Uniform
 from stages.common.tables import Table
@@ -109,11 +109,18 @@ def scaled(features: Array, *, standardize: bool) -> tuple[Array, Callable[[Arra
 class Moments:
     """The second moments of each repetition's data, G = Z'Z/n, h = Z'y/n, c = mean(y^2), Z the features and ones.
 
-    The mean of squares (Z theta - y)^2 follows from them without the rows.
+    The loss, mean((Z theta - y)^2) or half of it, follows from them without the rows; but it is a difference of numbers
+    of the size of c, and loses their digits where it is small.
+
+    Attributes:
+        factor: of the mean of squares in the loss, 1 or 1/2.
     """
+
+    factor = 1.0
 
     def __init__(self, features: Array, target: Array) -> None:
         rows, Z = len(target), with_ones(features)
+        self._Z, self._y = Z, target
         self.G = np.einsum("nri,nrj->rij", Z, Z) / rows
         self.h = np.einsum("nri,nr->ri", Z, target) / rows
         self.c = np.einsum("nr,nr->r", target, target) / rows
@@ -124,13 +131,29 @@ class Moments:
         part.G, part.h, part.c = self.G[kept], self.h[kept], self.c[kept]
         return part
 
-    def mean_square(self, theta: Array) -> Array:
-        """theta'G theta - 2 h'theta + c, (repetitions,)."""
-        return np.einsum("ri,ri->r", theta, self.product(theta) - 2 * self.h) + self.c
+    def loss(self, theta: Array) -> Array:
+        """factor (theta'G theta - 2 h'theta + c), (repetitions,)."""
+        return self.factor * (np.einsum("ri,ri->r", theta, self.product(theta) - 2 * self.h) + self.c)
+
+    def loss_of_rows(self, theta: Array) -> Array:
+        """(repetitions,); only before any repetition is left out."""
+        residual = np.einsum("nri,ri->nr", self._Z, theta) - self._y
+        return without_residue(self.factor * np.einsum("nr,nr->r", residual, residual) / len(residual), self._y)
 
     def product(self, theta: Array) -> Array:
         """G theta, (repetitions, parameters)."""
         return np.einsum("rij,rj->ri", self.G, theta)
+
+
+def without_residue(loss: Array, target: Array) -> Array:
+    """Losses (repetitions,) rounded as the fits' are, to about 1e-16 of the mean square of target (rows, repetitions).
+
+    What is smaller is left by rounding, and differs between processors.
+    """
+    with np.errstate(all="ignore"):
+        residue = 10.0 ** (np.floor(np.log10(np.einsum("nr,nr->r", target, target) / len(target))) - 16)
+        units = loss / residue
+        return np.where(units < 2**53, np.round(units) * residue, loss)  # more have no digits that small
 
 
 def with_ones(features: Array) -> Array:
@@ -154,7 +177,6 @@ class Runs:
         stopped: (repetitions,), `iterations`, `loss` or `diverged`.
         stop_loss: (repetitions,), nan where a run did not stop on its loss.
         theta_at: (recorded, repetitions, parameters), nan for iterations that a run did not reach.
-        loss_at: (recorded, repetitions), likewise.
     """
 
     def __init__(self, start: Array, *, limit: int, stop_below: float | None, record: Sequence[int] = ()) -> None:
@@ -165,7 +187,6 @@ class Runs:
         self.stopped = np.full(repetitions, "iterations", dtype=object)
         self.stop_loss = np.full(repetitions, np.nan)
         self.theta_at = np.full((len(record), repetitions, parameters), np.nan)
-        self.loss_at = np.full((len(record), repetitions), np.nan)
         self._limit = limit
         self._stop_below = -np.inf if stop_below is None else stop_below
         self._place = {iteration: place for place, iteration in enumerate(record)}
@@ -174,11 +195,10 @@ class Runs:
         self._newest = 0, self.theta, self.loss  # of the running: iteration and what was observed there
 
     def record(self, iteration: int, theta: Array, loss: Array) -> None:
-        """Keeps the state of those still running, (running, parameters) and (running,), where it is asked for."""
+        """Keeps the state of those still running, (running, parameters), where it is asked for and its loss finite."""
         if iteration in self._place:
             finite = np.isfinite(loss)
             self.theta_at[self._place[iteration], self._running[finite]] = theta[finite]
-            self.loss_at[self._place[iteration], self._running[finite]] = loss[finite]
 
     def observe(self, iteration: int, theta: Array, loss: Array, *, compare: bool = True) -> Array:
         """Sees those still running before an update.
@@ -234,8 +254,7 @@ class Runs:
         whole = object.__new__(cls)
         for name in ("theta", "loss", "iterations", "stopped", "stop_loss"):
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-        for name in ("theta_at", "loss_at"):
-            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts], axis=1))
+        whole.theta_at = np.concatenate([part.theta_at for part in parts], axis=1)
         return whole
 
 
@@ -246,7 +265,10 @@ class Problem(Protocol):
         """The repetitions that a mask keeps."""
 
     def loss(self, theta: Array) -> Array:
-        """Over all rows of each repetition, (repetitions,)."""
+        """Over all rows of each repetition, (repetitions,), quickly."""
+
+    def loss_of_rows(self, theta: Array) -> Array:
+        """The same with all digits, (repetitions,); of all repetitions, none of them left out."""
 
     def gradient(self, theta: Array, iteration: int) -> Array:
         """What update `iteration` goes against, (repetitions, parameters)."""
@@ -266,7 +288,7 @@ def descend(
         record: iterations whose states to keep.
     """
     runs = Runs(start, limit=updates, stop_below=settings.stop_below, record=record)
-    theta, v, wanted = start, np.zeros_like(start), set(record)
+    theta, v, wanted, of_all = start, np.zeros_like(start), set(record), problem
     with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
         for iteration in progress(updates + 1, "update"):
             is_due = iteration % every == 0
@@ -281,6 +303,8 @@ def descend(
             gradient = problem.gradient(theta, iteration)
             v = gradient if settings.zero_grad else v + gradient
             theta = theta - settings.lr * v
+        loss = of_all.loss_of_rows(runs.theta)
+        runs.loss = np.where(np.isfinite(loss), loss, runs.loss)
     return runs
 
 
@@ -288,7 +312,7 @@ def descend(
 
 
 def write_runs(experiment: str, runs: Runs, more: Columns) -> None:
-    """reports/replicates/<experiment>.csv: a row a repetition."""
+    """reports/replicates/<experiment>.csv: a row a repetition, with the digits that a thousand of them can tell."""
     names = parameter_names(runs.theta.shape[1] - 1)
     columns = {
         **dict(zip(names, runs.theta.T.tolist(), strict=True)),
@@ -297,9 +321,12 @@ def write_runs(experiment: str, runs: Runs, more: Columns) -> None:
         "stopped": runs.stopped.tolist(),
         **more,
     }
-    write_csv(columns, REPLICATES / f"{experiment}.csv")
+    write_csv(columns, REPLICATES / f"{experiment}.csv", digits=ESTIMATED)
 
 
-def losses_at(iterations: Sequence[int], runs: Runs) -> Columns:
-    """The recorded losses as columns `loss_<iteration>`."""
-    return {f"loss_{k}": losses.tolist() for k, losses in zip(iterations, runs.loss_at, strict=True)}
+def loss_columns(iterations: Sequence[int], parts: Sequence[Sequence[Array]]) -> Columns:
+    """Losses at iterations, of each chunk (repetitions,), as columns `loss_<iteration>`."""
+    return {
+        f"loss_{k}": np.concatenate(losses).tolist()
+        for k, losses in zip(iterations, zip(*parts, strict=True), strict=True)
+    }

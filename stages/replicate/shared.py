@@ -14,11 +14,20 @@ from typing import Self
 import numpy as np
 
 from stages.common.errors import run_stage
-from stages.common.files import REPLICATES, Columns, write_csv
+from stages.common.files import ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.params import load_group
 from stages.common.schema import LinearData, Replicate, SharedTraining
 from stages.common.tables import read_linear_set
-from stages.replicate.runs import Array, Runs, chunks, descend, fresh_linear_sets, own_table, write_runs
+from stages.replicate.runs import (
+    Array,
+    Runs,
+    chunks,
+    descend,
+    fresh_linear_sets,
+    own_table,
+    without_residue,
+    write_runs,
+)
 
 WAYS = 16  # repetitions whose way is kept for the figure
 
@@ -41,6 +50,11 @@ class AppliedTwice:
         xx, x, xy, y, yy = self._moments
         slope, intercept = theta[:, 0] ** 2, (theta[:, 0] + 1) * theta[:, 1]
         return slope * (slope * xx - 2 * xy) + intercept * (intercept + 2 * slope * x - 2 * y) + yy
+
+    def loss_of_rows(self, theta: Array) -> Array:
+        """(repetitions,); only before any repetition is left out."""
+        w, b = theta.T
+        return without_residue(((w * (w * self._x + b) + b - self._y) ** 2).mean(axis=0), self._y)
 
     def gradient(self, theta: Array, iteration: int) -> Array:
         """Of one row, in order and from the top again, (repetitions, 2)."""
@@ -90,7 +104,7 @@ def main() -> None:
         parts.append(repeat(features, target, starts[-1], settings, record))
     runs, (w, b) = Runs.joined(parts), np.concatenate(starts).T.tolist()
     write_runs("shared", runs, {"w_start": w, "b_start": b})
-    write_csv(ways(runs, record), REPLICATES / "shared-course.csv")
+    write_csv(ways(runs, record), REPLICATES / "shared-course.csv", digits=ESTIMATED)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def row_losses(z: Array, label: Array, loss: str) -> tuple[Array, Array, Array]:
     p = scipy.special.expit(z)
     slope = p * (1 - p)
     if loss == "bce":
-        return np.logaddexp(0, z) - label * z, p - label, slope
+        return np.logaddexp(0, np.where(label == 1, -z, z)), p - label, slope  # nothing cancels, however small
     error = p - label
     return error**2, 2 * error * slope, 2 * slope**2 + 2 * error * slope * (1 - 2 * p)
 
