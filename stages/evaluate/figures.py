@@ -9,6 +9,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,9 +291,11 @@ def axes_of(figure: Figure) -> dict[str, Any]:
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """The figure as SVG: the same bytes for the same figure, without date or version.
+    """The figure as SVG: the same bytes for the same figure on every processor, without date or version.
 
-    Colours are CSS variables; ids begin with the name, so that several can stand in one page.
+    Places are rounded to a hundredth of a unit, which nobody sees, and ids are numbered instead of hashed from places,
+    so that no last bit of these shows. Colours are CSS variables; ids begin with the name, so that several can stand in
+    one page.
     """
     stream = io.StringIO()
     with warnings.catch_warnings():
@@ -301,13 +304,16 @@ def as_svg(figure: Figure, name: str) -> str:
         # savefig would lay it out and draw it twice
         FigureCanvasSVG(figure).print_svg(stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->\s*", "", stream.getvalue(), flags=re.DOTALL).lstrip()
+    svg = _in_tags(svg, r"-?\d+\.\d{3,}", lambda place: f"{float(place[0]):.2f}")
+    for number, hashed in enumerate(dict.fromkeys(re.findall(r'(?<=id=")[a-z][0-9a-f]{10}(?=")', svg)), start=1):
+        svg = _in_tags(svg, rf'(?<=["#]){hashed}\b', f"{hashed[0]}{number}")
     for color, (light, _) in COLORS.items():
         svg = _in_tags(svg, re.escape(light), f"var(--{color}, {light})")
     svg = _in_tags(svg, r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-")
     return svg.replace("<defs>", f"<style>{_theme_css()}</style>\n <defs>", 1)
 
 
-def _in_tags(svg: str, pattern: str, replacement: str) -> str:
+def _in_tags(svg: str, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> str:
     """`re.sub` within an SVG's tags, where its drawing is; the text between them stays, such as a column's name."""
     return re.sub(r"<[^>]+>", lambda tag: re.sub(pattern, replacement, tag[0], flags=re.IGNORECASE), svg)
 

@@ -8,6 +8,8 @@ from stages.theory.bowl import Curvature, eigen
 from stages.theory.least_squares import Array
 from stages.theory.single_rows import Distribution
 
+CONTOUR_POINTS = 401
+
 
 def solutions(slope: float, intercept: float) -> dict[str, Array]:
     """Both (w, b) for which a layer applied twice gives the line slope*x + intercept, by the sign of w.
@@ -34,10 +36,26 @@ def curvature(theta: Array, x: Distribution) -> Curvature:
     return Curvature(eigen(np.sqrt(2 * x.weights)[:, np.newaxis] * gradients(theta, x.points))[0])
 
 
-def loss(w: Array, b: Array, slope: float, intercept: float, x: Distribution) -> Array:
-    """E[(y_hat - y)^2] of the layer applied twice, of the shape of w and b."""
-    rise, offset = w**2 - slope, (w + 1) * b - intercept  # y_hat - y = rise x + offset
-    return rise**2 * x.mean(x.points**2) + 2 * rise * offset * x.mean(x.points) + offset**2
+def contour(level: float, slope: float, intercept: float, x: Distribution) -> list[Array]:
+    """Where E[(y_hat - y)^2] has a level, as curves (points, 2) of w and b; nan where b passes infinity at w = -1.
+
+    With rise = w^2 - slope and offset = (w + 1) b - intercept it is var(x) rise^2 + (offset + E[x] rise)^2, so that a
+    level is an ellipse of rise and offset, and its points at w >= 0 and at w <= 0 are two curves. They meet at w = 0
+    where the ellipse reaches so far.
+    """
+    mean, radius = x.mean(x.points), math.sqrt(level)
+    sd = math.sqrt(x.mean((x.points - mean) ** 2))
+    furthest = math.acos(max(-slope * sd / radius, -1))  # where w = 0, or round the ellipse
+    angle = furthest * np.sin(np.linspace(-np.pi / 2, np.pi / 2, CONTOUR_POINTS))  # even steps of w about w = 0
+    rise = radius / sd * np.cos(angle)
+    offset = radius * np.sin(angle) - mean * rise
+    curves = []
+    for sign in (1, -1):
+        w = sign * np.sqrt(np.maximum(slope + rise, 0))
+        curve = np.column_stack([w, (intercept + offset) / (w + 1)])
+        passes = np.flatnonzero(np.diff(np.sign(w + 1))) + 1
+        curves.append(np.insert(curve, passes, np.nan, axis=0))
+    return curves
 
 
 def full_batch_path(

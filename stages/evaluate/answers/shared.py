@@ -178,9 +178,9 @@ def landscape_figure(
     """Contours of the loss over (w, b), both solutions, and the ways of some repetitions."""
     figure = Figure(figsize=(5.2, 4.6))
     axes = figure.subplots()
-    w, b = np.meshgrid(np.linspace(-2, 2, 161), np.linspace(-10, 4, 161))
-    levels = [1e-3, 1e-2, 0.1, 1, 10, 100]
-    axes.contour(w, b, applied_twice.loss(w, b, slope, intercept, x), levels=levels, colors=AXIS, linewidths=0.7)
+    for level in (1e-3, 1e-2, 0.1, 1, 10, 100):
+        for curve in applied_twice.contour(level, slope, intercept, x):
+            axes.plot(*curve.T, color=AXIS, linewidth=0.7)
     for path in _ways(e):
         color = BLUE if path[-1, 0] > 0 else ORANGE
         axes.plot(path[:, 0], path[:, 1], color=color, linewidth=1, alpha=0.9)
