@@ -1,5 +1,7 @@
 # make reproduce   installs what is needed into .venv, runs every stage afresh, shows the metrics and where the report is,
 #                  and compares all results with the committed ones
+# make reproduce TORCH=2.15.0   asks whether another version changes a result, of any package in requirements.txt: runs the
+#                  last commit with it, in an environment and a clone of their own, and compares
 # make verify      says, without running a stage, whether dvc.lock belongs to what is committed
 # make test        installs the same, runs the tests
 # make test-all    runs the slow ones as well, which takes an hour or so
@@ -23,6 +25,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: reproduce verify test test-all lint format schema pin newest reset bench sweep clean
 
+VERSIONS := $(filter-out PYTHON=% PIP_%,$(MAKEOVERRIDES))
+ifeq ($(VERSIONS),)
 reproduce: .venv/ready
 	@$(RUN) tools.reproduce
 	@echo
@@ -30,6 +34,10 @@ reproduce: .venv/ready
 	@echo
 	@echo "The report: $(CURDIR)/reports/index.html (in a browser), reports/report.md (as text)"
 	@$(RUN) tools.compare
+else
+reproduce:
+	@$(PYTHON) -m tools.upgrade $(VERSIONS)
+endif
 
 verify: .venv/ready
 	@$(RUN) tools.verify
@@ -102,6 +110,6 @@ sweep: .venv/ready
 	@$(RUN) tools.sweep --lr $(LR) --seed $(SEED)
 
 clean:
-	rm -rf .venv .tmp dvc_plots sweep .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs .tmp dvc_plots sweep .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f data/line.csv data/noisy_line.csv data/plane.csv data/stream.csv data/clusters.csv
 	find stages tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,11 +11,11 @@ from enum import StrEnum
 import numpy as np
 
 from stages.common.published import decimals_of
+from stages.common.rounding import loss_unit
 from stages.evaluate.evidence import MARGIN, Array, Evidence
 from stages.evaluate.quantities import Quantity, predicted_updates
 
 COURSE_BAR = 1e-9  # relative; files hold 10 significant digits, so that a start is known to 5e-10 at best
-RESIDUE = 1e-16  # of the target's mean square: what a loss is rounded to
 NEGLIGIBLE = 1e-10  # of the target's mean square; a loss below it is mostly rounding
 
 
@@ -134,7 +134,7 @@ def course_check(e: Evidence) -> Check | None:
 def course_deviation(e: Evidence, *, doubt: Array | float = 0.0) -> float | None:
     """The largest relative deviation of a recorded loss from theory's, beyond theory's doubt and the record's rounding.
 
-    Losses are recorded to about 1e-16 of the target's mean square; those below NEGLIGIBLE of it are not compared.
+    Losses below NEGLIGIBLE of the target's mean square are not compared.
     """
     course = e.predicted(e.history["iteration"])
     if course is None:
@@ -142,7 +142,7 @@ def course_deviation(e: Evidence, *, doubt: Array | float = 0.0) -> float | None
     recorded = e.history["loss"]
     mean_square = float(np.mean(e.table.target**2))
     with np.errstate(all="ignore"):
-        allowed = doubt + np.full(len(recorded), RESIDUE * mean_square)
+        allowed = doubt + np.array([loss_unit(loss, mean_square) for loss in recorded.tolist()])
         compared = (recorded > NEGLIGIBLE * mean_square) & np.isfinite(course.loss) & np.isfinite(allowed)
         beyond = np.maximum(np.abs(course.loss - recorded) - allowed, 0)
     return float((beyond[compared] / recorded[compared]).max()) if compared.any() else None

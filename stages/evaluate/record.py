@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from stages.evaluate.checks import RESIDUE, Check, judged, not_applicable
+from stages.common.rounding import loss_unit
+from stages.evaluate.checks import Check, judged, not_applicable
 from stages.evaluate.draws import STARTS
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.second_run import VISITS, SecondRun, rows_a_step, second_run
@@ -63,14 +64,14 @@ def losses_check(e: Evidence, run: SecondRun | None) -> Check:
     statement = "recorded losses are those of the data at the recorded parameters"
     count, decided = len(e.trail), 0 if run is None else decided_rows(run)
     rows = np.union1d(np.arange(0, count, max(1, count * len(e.table.target) // VISITS)), [count - 1])
-    residue = float(np.finfo(float).eps if e.table.has_classes else RESIDUE * np.mean(e.table.target**2))
+    mean_square = float(np.mean(e.table.target**2))
     share = np.zeros(len(rows))
     for place, row in enumerate(rows):
         recorded, theta = float(e.history["loss"][row]), e.trail[row]
         loss = mean_loss(e, theta, WRITTEN * np.abs(theta))
         if run is not None and row < decided and loss.doubt > TELLING * recorded:
             loss = mean_loss(e, run.theta[row], run.doubt[row])
-        allowed = loss.doubt + WRITTEN * recorded + residue
+        allowed = loss.doubt + WRITTEN * recorded + loss_unit(recorded, mean_square)
         if recorded != loss.value and math.isfinite(allowed):  # beyond the largest float nothing can be said
             share[place] = abs(recorded - loss.value) / max(allowed, np.finfo(float).tiny)
     found = f"{len(rows):,} of {count:,} rows{_off_by(share)}"
@@ -93,11 +94,12 @@ def ends_check(e: Evidence) -> Check:
     made, stop_loss = metrics["iterations"], metrics.get("stop_loss")
     below = history["loss"][:-1] < (-math.inf if e.train.stop_below is None else e.train.stop_below)
     regular = {*range(0, made, every), made, *([made - 1] if stopped == "loss" else [])}
+    floor = loss_unit(0.0, float(np.mean(e.table.target**2)))  # what a loss of 0 is counted as in its logarithm
     facts = {
         "start": list(metrics["initial"].values()) == e.trail[0].tolist(),
         "fitted": list(metrics["fitted"].values()) == e.trail[-1].tolist(),
         "loss": metrics["loss"] == history["loss"][-1],
-        "log10_loss": abs(metrics["log10_loss"] - math.log10(max(metrics["loss"], _floor(e)))) <= 0.00051,
+        "log10_loss": abs(metrics["log10_loss"] - math.log10(max(metrics["loss"], floor))) <= 0.00051,
         "iterations": made == iteration[-1] and made <= asked and (stopped != "iterations" or made == asked),
         "recorded iterations": set(iteration.tolist()) == regular,
         "epochs": "epoch" not in history or (history["epoch"] == iteration // batches).all(),
@@ -111,12 +113,6 @@ def ends_check(e: Evidence) -> Check:
     wrong = [name for name, holds in facts.items() if not holds]
     statement = "metrics and history agree with each other and with the settings"
     return judged("ends", statement, not wrong, f"not so: {', '.join(wrong)}" if wrong else f"{len(facts)} ways")
-
-
-def _floor(e: Evidence) -> float:
-    """What a loss of 0 is counted as in its logarithm."""
-    mean_square = float(np.mean(e.table.target**2))
-    return 10.0 ** (math.floor(math.log10(mean_square)) - 16) if 0 < mean_square < math.inf else 1e-16
 
 
 def accuracy_check(e: Evidence) -> Check:

@@ -15,6 +15,7 @@ import numpy as np
 from stages.common.experiments import EXPERIMENTS, parameter_names
 from stages.common.files import DATA, ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.progress import progress
+from stages.common.rounding import rounded_loss
 from stages.common.schema import DataSet, LinearData, Replicate, Training, Uniform
 from stages.common.tables import Table
 
@@ -146,14 +147,9 @@ class Moments:
 
 
 def without_residue(loss: Array, target: Array) -> Array:
-    """Losses (repetitions,) rounded as the fits' are, to about 1e-16 of the mean square of target (rows, repetitions).
-
-    What is smaller is left by rounding, and differs between processors.
-    """
-    with np.errstate(all="ignore"):
-        residue = 10.0 ** (np.floor(np.log10(np.einsum("nr,nr->r", target, target) / len(target))) - 16)
-        units = loss / residue
-        return np.where(units < 2**53, np.round(units) * residue, loss)  # more have no digits that small
+    """Losses (repetitions,) to the digits that are known of them, target (rows, repetitions)."""
+    mean_square = np.einsum("nr,nr->r", target, target) / len(target)
+    return np.array([rounded_loss(*pair) for pair in zip(loss.tolist(), mean_square.tolist(), strict=True)])
 
 
 def with_ones(features: Array) -> Array:

@@ -15,6 +15,7 @@ from torch import Tensor
 from stages.common.errors import UserError
 from stages.common.experiments import parameter_names
 from stages.common.files import HISTORY, METRICS, write_csv, write_json
+from stages.common.rounding import loss_unit, rounded_loss
 from stages.train.scaling import Scaling
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (w, b) -> the loss over the whole CSV
@@ -94,7 +95,7 @@ class Recorder:
     ) -> None:
         self.met_stop = self._diverged = False
         self._loss_of_all = loss_of_all
-        self._decimals = _loss_decimals(target)
+        self._mean_square = (target.double() ** 2).mean().item()
         self._log_every = log_every
         self._stop_below = -math.inf if stop_below is None else stop_below
         self._scaling = scaling
@@ -118,7 +119,7 @@ class Recorder:
         # the parameters as well: the loss of a probability is finite for an infinite w
         self._diverged = not all(map(math.isfinite, (value, *weights, *bias)))
         if not self._diverged:
-            loss_written = round(value, self._decimals)
+            loss_written = rounded_loss(value, self._mean_square)
             self._last = State(iteration, loss_written, weights, bias)
             self.met_stop = loss_written < self._stop_below
             if iteration % self._log_every == 0 or self.met_stop:
@@ -148,7 +149,7 @@ class Recorder:
         if self._recorded[-1].iteration != self._last.iteration:
             self._recorded.append(self._last)
         stopped = "diverged" if self._diverged else "iterations" if stop_loss is None else "loss"
-        smallest_loss = max(10.0**-self._decimals, sys.float_info.min)
+        smallest_loss = max(loss_unit(0.0, self._mean_square), sys.float_info.min)
         return Fit(self._history(batches), stopped, stop_loss, smallest_loss)
 
     def _history(self, batches: int | None) -> dict[str, list[float]]:
@@ -157,14 +158,6 @@ class Recorder:
         theta = self._scaling.in_csv_units(*(torch.tensor(values, dtype=torch.float64) for values in (w, b)))
         names = parameter_names(len(theta.T) - 1)
         return {"iteration": iteration, **epoch, "loss": loss, **dict(zip(names, theta.T.tolist(), strict=True))}
-
-
-def _loss_decimals(target: Tensor) -> int:
-    """Decimals that a loss is rounded to: about 1e-16 of the target's mean square, the residue of rounding."""
-    mean_square = (target.double() ** 2).mean().item()
-    if not 0 < mean_square < math.inf:
-        return 16
-    return 16 - math.floor(math.log10(mean_square))
 
 
 def write_fit(experiment: str, fit: Fit, **more_metrics: float) -> None:
