@@ -25,6 +25,7 @@ from tqdm import tqdm
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import write_text
 from stages.evaluate.figures import AXIS, BLUE, RED, STYLE, as_svg
+from tools.machine import processor
 
 ROUNDS = 3
 DOCS = Path("docs")
@@ -171,16 +172,6 @@ the results; `dvc commit --force` alone takes {taken[COMMIT]:.2g}. Plain `dvc re
 |---|---|---|
 {lines}| all | | {total:.3g} |
 """
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def picture(timings: list[Timing]) -> str:

@@ -3,19 +3,24 @@
 `make reproduce` ends with it. Exit code 0 for the first two, and where inputs were edited since the commit, so that
 there is nothing to compare with; 1 where results differ.
 
-run  python -m tools.compare
+run  python -m tools.compare; with --row prints the row of docs/reproducibility.md that this machine and run give
 """
 
+import argparse
 import csv
 import io
 import json
 import math
 import os
+import platform
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+
+from tools.machine import processor
 
 RESULTS = ["reports", "dvc.lock"]
 # requirements.txt is not among them: whether other versions change a result is what one wants to know
@@ -119,10 +124,8 @@ def last_decimal(spelled: str) -> float:
     return 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0.0
 
 
-def main() -> None:
-    if edited := edited_inputs():
-        print(f"not compared with the commit: {', '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited since")
-        return
+def compared() -> tuple[list[str], list[tuple[str, str, str, str]]]:
+    """Which results are not the committed bytes, and where they differ by more than the tolerance."""
     changed = names(git("diff", "--name-only", "-z", "HEAD", "--", *RESULTS))
     new = names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *RESULTS))
     found = [(name, "the file", "nothing", "a new file") for name in new]
@@ -134,23 +137,45 @@ def main() -> None:
             continue
         texts = git("show", f"HEAD:{name}").decode(), Path(name).read_text(encoding="utf-8")
         found += [(name, *difference) for difference in differences(name, *texts)]
-    report(changed, found)
+    return changed, found
 
 
-def report(changed: list[str], found: list[tuple[str, str, str, str]]) -> None:
-    """Says which of the three cases it is; exits with 1 in the third."""
+def verdict(changed: list[str], found: list[tuple[str, str, str, str]]) -> str:
+    """In one line."""
     if found:
-        for name, where, committed, now in found[:20]:
-            print(f"different: {name}: {where}: committed {committed}, found {now}")
-        sys.exit(f"error: {len(found)} differences from the committed results (the first 20 are shown)")
+        return f"{len(found)} differences from the committed results"
     if changed == ["dvc.lock"]:
-        print("identical: all results came out byte for byte; dvc.lock itself was not that of this commit, commit it")
-        return
+        return "identical: all results came out byte for byte; dvc.lock itself was not that of this commit, commit it"
     if changed:
-        print(f"equal within {RELATIVE:g}, though not byte for byte: {', '.join(changed)}")
-        return
+        return f"equal within {RELATIVE:g}, though not byte for byte: {', '.join(changed)}"
     total = len(names(git("ls-files", "-z", "--", *RESULTS)))
-    print(f"identical: all {total} committed results came out byte for byte")
+    return f"identical: all {total} committed results came out byte for byte"
+
+
+def row(said: str) -> str:
+    """Of the table in docs/reproducibility.md: where this ran, and what came out."""
+    torch, numpy = (version(package).partition("+")[0] for package in ("torch", "numpy"))
+    system = " ".join([platform.system(), *platform.libc_ver()]).strip()
+    return f"| {processor()}, {platform.machine()} | {system} | {torch} | {numpy} | {said} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compares the results with the committed ones.")
+    parser.add_argument("--row", action="store_true", help="print the row of the table of machines and nothing else")
+    is_row = parser.parse_args().row
+    if edited := edited_inputs():
+        print(f"not compared with the commit: {', '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited since")
+        return
+    changed, found = compared()
+    said = verdict(changed, found)
+    if is_row:
+        print(row(said.partition(":")[0]))
+        return
+    for name, where, committed, now in found[:20]:
+        print(f"different: {name}: {where}: committed {committed}, found {now}")
+    if found:
+        sys.exit(f"error: {said} (the first 20 are shown)")
+    print(said)
 
 
 if __name__ == "__main__":
