@@ -44,6 +44,10 @@ def bash(folder: Path, text: str, **environment: str) -> None:
     run(folder, "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text, environment=environment)
 
 
+def test_zizmor_finds_nothing_that_an_attacker_could_use() -> None:
+    run(ROOT, str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", str(FOLDER))
+
+
 def test_there_are_two_workflows() -> None:
     assert set(WORKFLOWS) == {"reproduce", "newest"}
     assert set(WORKFLOWS["reproduce"]["on"]) == {"push", "pull_request"}
@@ -59,6 +63,7 @@ def test_a_token_writes_only_what_its_job_is_for() -> None:
     assert [workflow["permissions"] for workflow in WORKFLOWS.values()] == [{"contents": "read"}] * 2
     assert {job: body["permissions"] for job, body in JOBS.items()} == {
         ("reproduce", "reproduce"): {"contents": "read"},
+        ("reproduce", "elsewhere"): {"contents": "read"},
         ("reproduce", "comment"): {"pull-requests": "write"},
         ("reproduce", "publish"): {"pages": "write", "id-token": "write"},
         ("newest", "newest"): {"contents": "read"},
@@ -81,7 +86,8 @@ def test_no_expression_stands_in_a_script() -> None:
 
 def test_checkouts_leave_no_token_and_the_comments_has_the_whole_history() -> None:
     checkouts = [(job, step["with"]) for job, step in steps() if step.get("uses", "").startswith("actions/checkout@")]
-    assert {job for job, _ in checkouts} == {("reproduce", "reproduce"), ("newest", "newest")}
+    reading = {("reproduce", "reproduce"), ("reproduce", "elsewhere"), ("newest", "newest")}
+    assert {job for job, _ in checkouts} == reading
     assert {options["persist-credentials"] for _, options in checkouts} == {"false"}
     assert dict(checkouts)["reproduce", "reproduce"]["fetch-depth"] == "0"
 
@@ -101,6 +107,26 @@ def test_what_is_promised_runs_in_order_and_goes_on_after_a_failure() -> None:
     assert [step for step in body[place[1] :] if not step.get("if", "").startswith("${{ !cancelled()")] == []
     assert [job for job, step in steps() if "continue-on-error" in step] == []
     assert "!cancelled()" in JOBS["reproduce", "comment"]["if"]
+
+
+def test_other_systems_install_run_and_compare_in_a_fresh_clone(tmp_path: Path) -> None:
+    """The steps as they stand, with this environment's packages linked instead of installed; nothing rerun."""
+    job, clone = ("reproduce", "elsewhere"), clone_into(tmp_path / "clone")
+    rows = JOBS[job]["strategy"]["matrix"]["include"]
+    assert {row["system"] for row in rows} == {"Linux on ARM", "macOS", "Windows"}
+    assert {row["programs"] for row in rows} == {".venv/bin", ".venv/Scripts"}
+    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    linked = script(job, "install").replace(
+        '"$PROGRAMS/python" -m pip install --quiet --requirement requirements.txt',
+        f'echo "{packages}" > "$(echo .venv/lib/python*/site-packages)/all.pth"',
+    )
+    assert linked != script(job, "install")
+    files = {name: str(tmp_path / name) for name in ("GITHUB_PATH", "GITHUB_STEP_SUMMARY")}
+    bash(clone, linked, PROGRAMS=".venv/bin", **files)
+    path = f"{(tmp_path / 'GITHUB_PATH').read_text(encoding='utf-8').strip()}{os.pathsep}{os.environ['PATH']}"
+    assert script(job, "reproduce") == "dvc repro --force"
+    bash(clone, script(job, "compare"), PATH=path, **files)
+    assert re.fullmatch(r"\|.*\| identical \|\n", (tmp_path / "GITHUB_STEP_SUMMARY").read_text(encoding="utf-8"))
 
 
 def test_a_fork_gets_no_comment_and_only_main_is_published() -> None:
