@@ -14,11 +14,11 @@ from typing import get_type_hints
 
 import numpy as np
 
-from stages.common.errors import run_stage
+from stages.common.errors import UserError, run_stage
 from stages.common.files import DATA, Columns, significant, write_csv
 from stages.common.params import load_group
 from stages.common.schema import ClustersData, Data, DataSet, LinearData, Normal, OneFeatureData, Uniform
-from stages.common.tables import clusters, linear_set, read_numbers
+from stages.common.tables import clusters, linear_set, read_own_columns
 
 MODELS: dict[str, type[DataSet]] = {name: get_type_hints(Data)[name] for name in Data.model_fields}
 to_significant = np.vectorize(significant, otypes=[float])
@@ -69,17 +69,24 @@ def draw_clusters(settings: ClustersData, generator: np.random.Generator) -> Col
 
 
 def read_own(file: Path, settings: DataSet) -> Columns:
-    """The user's own CSV, its numbers unchanged.
+    """The named columns of the user's own CSV, their numbers unchanged; the target is called `y` or `label`, as in all.
 
     Raises:
         UserError: where it does not have the form that the data set's experiments read.
     """
-    numbers = read_numbers(file)
+    numbers = read_own_columns(file, settings.target, settings.features)
     if isinstance(settings, ClustersData):
-        clusters(numbers, file)
+        name, table = "label", clusters(numbers, file, target=settings.target)
     else:
-        linear_set(numbers, file, features=1 if isinstance(settings, OneFeatureData) else None)
-    return dict(zip(numbers.names, numbers.values.T.tolist(), strict=True))
+        features = 1 if isinstance(settings, OneFeatureData) else None
+        name, table = "y", linear_set(numbers, file, features, target=settings.target)
+    if name in table.feature_names:
+        raise UserError(
+            f"{file}: the column '{name}' can't be a feature, since data sets call their target so; rename it in the"
+            " file's first line"
+        )
+    columns = dict(zip(numbers.names, numbers.values.T.tolist(), strict=True))
+    return {name if column == settings.target else column: values for column, values in columns.items()}
 
 
 def main() -> None:

@@ -106,7 +106,13 @@ def main() -> None:
     for seed in range(first, last):
         found = random_run(seed)
         found.evaluation()
-        shutil.copytree("reports", f"seed-{seed}")
+        for path in [
+            *Path("reports").rglob(f"{found.experiment}*.*"),
+            *Path("reports").glob(f"*/{found.experiment}/*"),
+        ]:
+            kept = f"seed-{seed}" / path.relative_to("reports")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, kept)
 
 
 if __name__ == "__main__":

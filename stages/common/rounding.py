@@ -1,4 +1,4 @@
-"""To how many decimals a loss is known, whatever the processor: what is left of it beyond is rounding.
+"""To how many decimals a loss or a solution is known, whatever the processor: what is left beyond is rounding.
 
 A prediction is known to a few 1e-16 of the target y, and a loss L, a mean of squares of the difference, to sqrt(L m)
 times that, m = mean(y^2). Files hold some three digits less than this, so that it hardly ever happens that the last one
@@ -9,6 +9,7 @@ import math
 
 KNOWN = 12  # digits of a loss as large as m
 FLOOR = 16  # digits of m
+OF_SCALE = 13  # digits of the size that a parameter would have in these units
 
 
 def loss_decimals(loss: float, mean_square: float) -> int:
@@ -25,6 +26,11 @@ def loss_decimals(loss: float, mean_square: float) -> int:
 def rounded_loss(loss: float, mean_square: float) -> float:
     """The loss as it is written, but for the ten significant digits of every number."""
     return round(loss, loss_decimals(loss, mean_square))
+
+
+def rounded_parameter(value: float, scale: float) -> float:
+    """A parameter of an exact solution, of which max |y| / max |x| is the scale: a 0 is found to some 1e-16 of it."""
+    return round(value, OF_SCALE - math.floor(math.log10(scale))) if 0 < scale < math.inf else value
 
 
 def loss_unit(loss: float, mean_square: float) -> float:

@@ -143,7 +143,18 @@ class DataSet(Group):
     file: OwnCsv = Field(
         description="null: the data are drawn; a path below data/raw/: that CSV is used, the drawing keys are ignored"
     )
+    target: Annotated[str, Field(min_length=1)] = Field(description="of an own CSV: the column to predict")
+    features: Annotated[list[str], Field(min_length=1)] | None = Field(
+        description="of an own CSV: the columns to predict it from; null: all others. What is not named is not read"
+    )
     seed: Seed = Field(description="seed of the drawing")
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> Self:
+        names = [self.target, *(self.features or [])]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise PydanticCustomError("columns", "column '{name}' is named twice", {"name": shown(twice).strip("'")})
+        return self
 
 
 class LinearData(DataSet):
@@ -273,14 +284,3 @@ class Params(Group):
     data: Data
     train: Train
     replicate: Replicate
-
-    @model_validator(mode="after")
-    def _shared_takes_one_feature(self) -> Self:
-        if self.data.stream.file is None and len(self.data.stream.weights) > 1:
-            raise PydanticCustomError(
-                "stream",
-                "data.stream.weights: expected one weight, found {found}; train.shared reads these data and takes one"
-                " feature (data.plane, for train.minibatch, takes any number)",
-                {"found": len(self.data.stream.weights)},
-            )
-        return self

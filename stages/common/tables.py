@@ -68,21 +68,38 @@ def read_clusters(path: Path, features: int | None = None) -> Table:
     return clusters(read_numbers(path), path, features)
 
 
-def linear_set(numbers: Numbers, path: Path, features: int | None = None) -> Table:
-    """The numbers read from `path` as features and target `y`; see `read_linear_set`."""
-    table = _split(path, numbers, target="y")
+def read_own_columns(path: Path, target: str, features: Sequence[str] | None) -> Numbers:
+    """The target and the features of a user's own CSV, all other columns where these are not named.
+
+    Raises:
+        UserError: where a column is not there, or a cell in one of them is no number.
+    """
+    header = next(read_rows(path))[1]
+    for name in (target, *(features or [])):
+        if name not in header:
+            near = get_close_matches(name, header, n=3, cutoff=0.4) or [
+                known for known in header if known.lower() == name.lower()
+            ]
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
+            raise UserError(f"{path}: no column '{name}', found {', '.join(header)}{hint}; names are case-sensitive")
+    return read_numbers(path, columns=None if features is None else [*features, target])
+
+
+def linear_set(numbers: Numbers, path: Path, features: int | None = None, target: str = "y") -> Table:
+    """The numbers read from `path` as features and target; see `read_linear_set`."""
+    table = _split(path, numbers, target)
     _expect_features(path, table, features)
     return table
 
 
-def clusters(numbers: Numbers, path: Path, features: int | None = None) -> Table:
+def clusters(numbers: Numbers, path: Path, features: int | None = None, target: str = "label") -> Table:
     """The numbers read from `path` as features and label 0 or 1; see `read_clusters`."""
-    table = _split(path, numbers, target="label")
+    table = _split(path, numbers, target)
     _expect_features(path, table, features)
     classes = np.unique(table.target)
     if len(classes) != 2:
         shown = ", ".join(f"{value:g}" for value in classes[:5]) + (", ..." if len(classes) > 5 else "")
-        raise UserError(f"{path}: column 'label' must hold exactly two classes, found {len(classes)}: {shown}")
+        raise UserError(f"{path}: column '{target}' must hold exactly two classes, found {len(classes)}: {shown}")
     return replace(table, target=(table.target == classes[1]).astype(float))
 
 
@@ -168,7 +185,10 @@ def _checked_numbers(where: str, names: Sequence[str], cells: list[str]) -> list
     name, cell = next(pair for pair in zip(names, cells, strict=True) if not _is_usable(pair[1]))
     found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
     expected = "expected a finite number" + (f" of size {LARGEST:g} at most" if _is_finite(cell) else "")
-    raise UserError(f"{where}, column '{name}': {expected}, found {found}; correct or remove the row")
+    raise UserError(
+        f"{where}, column '{name}': {expected}, found {found}; correct or remove the row, or leave the column out with"
+        " `features` in params.yaml"
+    )
 
 
 def _is_usable(cell: str) -> bool:

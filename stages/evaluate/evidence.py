@@ -49,6 +49,11 @@ class Evidence:
     table: Table
 
     @property
+    def target_name(self) -> str:
+        """As the user's own CSV calls the target, or the data set."""
+        return self.data.target if self.data.file else self.table.target_name
+
+    @property
     def names(self) -> list[str]:
         """The names of the parameters."""
         return list(self.metrics["fitted"])
@@ -175,7 +180,8 @@ def compared_settings(
     experiment: Experiment, data: DataSet, train: Training, article: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Every setting in use beside the article's; a CSV of one's own leaves only `file` of the data settings in use."""
-    in_use = data.model_dump() if data.file is None else {"file": data.file}
+    columns = {"file", "target", "features"}  # the latter two mean something for a CSV only
+    in_use = data.model_dump(include=columns) if data.file else data.model_dump(exclude=columns - {"file"})
     groups = (
         (f"data.{experiment.data_set}", in_use, article["data"]),
         (f"train.{experiment.name}", train.model_dump(), article["train"]),

@@ -144,7 +144,7 @@ def fit_drawing(e: Evidence) -> Drawing:
     label, alpha = "boundary" if table.has_classes else "fit", 1 if fitted else 0
     _draw_segment(axes, fitted or anywhere, color=RED, linewidth=1.6, label=label, gid="moving", alpha=alpha)
     axes.set_xlabel(table.feature_names[shown.across], parse_math=False)
-    axes.set_ylabel(table.target_name if shown.up is None else table.feature_names[shown.up], parse_math=False)
+    axes.set_ylabel(e.target_name if shown.up is None else table.feature_names[shown.up], parse_math=False)
     add_legend(figure, axes)
     return Drawing(figure, _fit_caption(table, shown))
 

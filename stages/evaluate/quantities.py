@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.common.published import decimals_of
+from stages.common.rounding import rounded_loss, rounded_parameter
 from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
 
 CENTRAL = (0.5, 99.5)  # percent: the ends of the central 99 %
@@ -86,8 +87,8 @@ def _parameters(e: Evidence) -> Iterator[Quantity]:
             label=name,
             column=_column(e, j),
             true=_at(e.true, j),
-            exact=None if e.exact is None else _at(e.exact.theta, j),
-            predicted=None if course is None else _at(course.theta[0], j),
+            exact=_known(e, None if e.exact is None else _at(e.exact.theta, j), j),
+            predicted=_known(e, None if course is None else _at(course.theta[0], j), j),
             fitted=value,
             published=published,
             percentile=_percentile(e, name, value) if published is None else percentile_of_printed(values, published),
@@ -105,6 +106,14 @@ def _column(e: Evidence, j: int) -> str | None:
 
 def _at(values: Array | None, j: int) -> float | None:
     return None if values is None or not np.isfinite(values[j]) else float(values[j])
+
+
+def _known(e: Evidence, value: float | None, j: int) -> float | None:
+    """What every processor finds of parameter j."""
+    if value is None:
+        return None
+    x = e.table.features[:, j] if j < e.table.features.shape[1] and j < len(e.names) - 1 else np.ones(1)
+    return rounded_parameter(value, float(np.abs(e.table.target).max() / np.abs(x).max()))
 
 
 def _losses(e: Evidence) -> Iterator[Quantity]:
@@ -128,7 +137,7 @@ def _losses(e: Evidence) -> Iterator[Quantity]:
     yield Quantity(
         "loss",
         label="final loss",
-        exact=None if e.exact is None else e.exact.loss,
+        exact=None if e.exact is None else rounded_loss(e.exact.loss, float(np.mean(e.table.target**2))),
         predicted=None if course is None else _at(course.loss, 0),
         fitted=e.metrics["loss"],
         percentile=_percentile(e, "loss", e.metrics["loss"]),
