@@ -362,7 +362,6 @@ def test_a_stage_writes_the_fit_of_the_default_settings(
         ("noisy", "x1,x2,y\n1,2,3\n2,4,5\n", "data/noisy_line.csv: expected 1 feature for this experiment, found 2"),
         ("minibatch", "", "data/plane.csv: not found"),
         ("nn", "x,label\n1,2\n2,4\n", "data/stream.csv: no column 'y'"),
-        ("shared", "x1,x2,y\n1,2,3\n2,4,5\n", "data/stream.csv: expected 1 feature for this experiment, found 2"),
         ("logistic", "x,y,z,label\n1,2,3,0\n2,4,5,1\n", "data/clusters.csv: expected 2 features"),
     ],
 )

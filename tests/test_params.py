@@ -83,7 +83,12 @@ def test_the_default_settings_are_accepted_as_they_stand() -> None:
         ("data.line", "spiral", "data", "valid keys are line, noisy_line, plane, stream, clusters"),
         ("train.logistic.lr", "seed", "train.logistic", "valid keys are lr, zero_grad, stop_below, dtype, log_every, "),
         ("train.shared.lr", "standardize", "train.shared", "valid keys are lr, zero_grad, stop_below, dtype, "),
-        ("data.clusters.std", "weights", "data.clusters", "valid keys are file, seed, rows_per_cluster, centers, std"),
+        (
+            "data.clusters.std",
+            "weights",
+            "data.clusters",
+            "valid keys are file, target, features, seed, rows_per_cluster, centers, std",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_or_with_all(key: str, name: str, where: str, hint: str) -> None:
@@ -117,9 +122,10 @@ def test_all_problems_of_different_groups_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("value", "taken_by"),
     [
-        *((value, ()) for value in ("fast", {"value": 1}, nan, inf, -inf, 1e10, -1e10)),
+        ("fast", ("target",)),
+        *((value, ()) for value in ({"value": 1}, nan, inf, -inf, 1e10, -1e10)),
         (True, ("zero_grad", "standardize")),
-        (None, ("file", "stop_below")),
+        (None, ("file", "stop_below", "features")),
     ],
 )
 def test_every_setting_refuses_another_type_and_numbers_out_of_all_bounds(value: object, taken_by: tuple[str]) -> None:
@@ -176,8 +182,9 @@ def test_a_bad_value_is_named_with_what_was_expected_and_found(expected: str, va
         ("data.clusters.centers", [[0.0, 0.0], [1.0]], "data.clusters.centers.1: expected a list of at least 2"),
         ("data.clusters.centers", [[0.0, 0.0], [1.0, inf]], "data.clusters.centers.1.1: expected"),
         ("train.logistic.standardize", True, "train.logistic: standardize: true needs form: general"),
-        # a group by itself is another matter: generate-data draws any number
-        ("data.stream.weights", [1.0, 2.0], "data.stream.weights: expected one weight, found 2"),
+        ("data.plane.features", ["a", "b", "a"], "data.plane: column 'a' is named twice"),
+        ("data.plane.features", ["y"], "data.plane: column 'y' is named twice"),
+        ("data.plane.features", [], "data.plane.features: expected"),
     ],
 )
 def test_a_bad_part_or_combination_of_values_is_named(key: str, value: object, problem: str) -> None:

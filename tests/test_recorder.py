@@ -186,8 +186,10 @@ def test_files_hold_the_fit(project: Path) -> None:
     ("losses", "line"),
     [
         ([9, 8, 6], "nn: all 2 iterations, loss 6"),
-        ([9, 3, 2, 1], "nn: the loss met stop_below after 2 iterations, loss 2"),
+        ([9, 3, 2, 1], "nn: loss 3 met stop_below; after that iteration's update, the last of 2, loss 2"),
         ([9, 20, INF], "nn: DIVERGED after 1 iterations, loss 20"),
+        ([9, 20, 91], "nn: all 2 iterations, loss 91, EXPLODED from 9"),
+        ([9, 95, INF], "nn: DIVERGED after 1 iterations, loss 95, EXPLODED from 9"),
     ],
 )
 def test_a_stage_says_how_its_fit_ended(

@@ -13,7 +13,7 @@ import pytest
 from stages.common.errors import UserError
 from tests.clones import clone_into, dvc, run, set_param
 from tests.conftest import DEFAULTS, ROOT, draw_table, with_changes
-from tools.compare import differences
+from tools.compare import RELATIVE, SINGLE, bar_of, differences
 from tools.sweep import bowl_of, predicted_loss, sweep
 
 
@@ -272,3 +272,14 @@ def test_the_container_has_what_the_project_asks_for() -> None:
     assert f"useradd --create-home --shell /bin/bash {container['remoteUser']} " in image
     recommended = json.loads((ROOT / ".vscode/extensions.json").read_text(encoding="utf-8"))["recommendations"]
     assert set(recommended) <= set(container["customizations"]["vscode"]["extensions"])
+
+
+def test_single_precision_has_a_wider_bar_in_its_own_files_and_in_those_of_all() -> None:
+    paths = (
+        "reports/metrics/nn.json",
+        "reports/figures/nn/fit.svg",
+        "reports/metrics/manual.json",
+        "reports/report.md",
+    )
+    assert [bar_of(path, {"nn"}) == SINGLE for path in paths] == [True, True, False, True]
+    assert {bar_of(path, set()) for path in paths} == {RELATIVE}

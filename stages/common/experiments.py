@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+EXPLODED = (
+    10  # times the loss at its start: a fit that ends above has exploded; chance takes one only a little above it
+)
+
 
 @dataclass(frozen=True)
 class Experiment:

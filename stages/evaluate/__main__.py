@@ -17,11 +17,24 @@ import numpy as np
 
 from stages.common.errors import run_stage
 from stages.common.experiments import EXPERIMENTS
-from stages.common.files import ESTIMATED, EVALUATION, FIGURES, Columns, significant, write_csv, write_json, write_text
+from stages.common.files import (
+    ESTIMATED,
+    EVALUATION,
+    FIGURES,
+    METRICS,
+    Columns,
+    read_json,
+    significant,
+    write_csv,
+    write_json,
+    write_text,
+)
+from stages.common.published import read_published
 from stages.evaluate.answers import ANSWERS, CHECKS
 from stages.evaluate.checks import Check, checks, errors
+from stages.evaluate.diagnosis import diagnosis
 from stages.evaluate.estimates import share
-from stages.evaluate.evidence import Evidence, gather
+from stages.evaluate.evidence import Evidence, compared_settings, gather, settings_of
 from stages.evaluate.figures import (
     MAX_FRAMES,
     STYLE,
@@ -34,12 +47,17 @@ from stages.evaluate.figures import (
     loss_drawing,
     shown_features,
 )
+from stages.evaluate.mending import mend
 from stages.evaluate.publication import publication_checks
-from stages.evaluate.quantities import Quantity, quantities
+from stages.evaluate.quantities import Quantity, finished_resamples, quantities
 from stages.evaluate.record import record_checks
+from stages.evaluate.second_run import SecondRun, second_run
 
 SMALLEST_ERROR = 1e-16  # a smaller one, also 0, is counted as this, since 0 has no logarithm
-ERROR_DIGITS = 3  # of an error: a small difference of large numbers, whose last digits differ between processors
+# Digits of an error: a small difference of large numbers, whose last digits differ between processors; hardly more than
+# rounding is left of a deviation from theory.
+ERROR_DIGITS = {"truth": 3, "exact": 3, "publication": 3, "theory": 1}
+DIAGNOSED = 3  # digits of the numbers behind a state
 MOVING = ("fit", "loss")  # the figures with a part that the page moves
 
 
@@ -47,8 +65,18 @@ def evaluation(
     e: Evidence, rows: list[Quantity], judged: list[Check], answer: Answer | None, drawings: Mapping[str, Drawing]
 ) -> dict[str, Any]:
     """All that is found, as nested values; what there is not to say has no key."""
-    error = errors(e, rows)
+    error = {name: significant(value, ERROR_DIGITS[name]) for name, value in errors(e, rows).items()}
+    found = diagnosis(e)
+    finished = finished_resamples(e)
+    if finished is not None:
+        found |= {"resamples": e.count, "resamples_unfinished": int(np.count_nonzero(~finished))}
+    settings = {} if found["state"] in ("finished", "separable", "no_single_solution") else mend(e)
     return {
+        "state": found.pop("state"),
+        "diagnosis": {
+            name: significant(value, DIAGNOSED) if isinstance(value, float) else value for name, value in found.items()
+        },
+        **({"mend": settings} if settings else {}),
         "article": {**e.published["article"], "numbers": bool({"fitted", "losses"} & set(e.published))},
         **({"chosen_seeds": e.published["chosen_seeds"]} if "chosen_seeds" in e.published else {}),
         "train": _present(e.train.model_dump()),
@@ -58,7 +86,7 @@ def evaluation(
         "settings": e.settings,
         "quantity": {row.key: quantity(row, judged, e.count) for row in rows},
         "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},
-        "error": {name: significant(value, ERROR_DIGITS) for name, value in error.items()},
+        "error": error,
         "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in error.items()},
         "theory": theory(e),
         **({} if answer is None else {"answer": answer.values}),
@@ -134,25 +162,44 @@ def course(e: Evidence) -> Columns:
     }
 
 
-def all_checks(e: Evidence, rows: list[Quantity], answer: Answer | None) -> list[Check]:
+def all_checks(e: Evidence, rows: list[Quantity], answer: Answer | None, run: SecondRun | None) -> list[Check]:
     """Of the run, of its record, of the publication and of the answer."""
     name = e.experiment.name
     of_answer = [CHECKS[name](e, answer)] if name in CHECKS else []
-    return [*checks(e, rows), *record_checks(e), *publication_checks(e), *of_answer]
+    return [*checks(e, rows), *record_checks(e, run), *publication_checks(e), *of_answer]
+
+
+def write_not_applicable(name: str) -> None:
+    """The same files where the data are none for this experiment."""
+    experiment, published = EXPERIMENTS[name], read_published(name)
+    data, train = settings_of(experiment)
+    found = {
+        "state": "not_applicable",
+        "article": published["article"],
+        "settings": compared_settings(experiment, data, train, published["settings"]),
+        **{part: {} for part in ("check", "figure", "log10_error")},
+    }
+    (FIGURES / name).mkdir(parents=True, exist_ok=True)
+    write_csv({"iteration": [], "loss": []}, EVALUATION / f"{name}.csv")
+    write_json(found, EVALUATION / f"{name}.json")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Holds one experiment against what it should be.")
     parser.add_argument("experiment", choices=EXPERIMENTS)
     name = parser.parse_args().experiment
+    if read_json(METRICS / f"{name}.json").get("stopped") == "not_applicable":
+        write_not_applicable(name)
+        return
     e = gather(name)
-    rows = quantities(e)
+    run = second_run(e)
+    rows = quantities(e, run)
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
         drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}
         for figure, drawing in drawings.items():
             write_text(as_svg(drawing.figure, f"{name}-{figure}"), FIGURES / name / f"{figure}.svg")
-        found = evaluation(e, rows, all_checks(e, rows, answer), answer, drawings)
+        found = evaluation(e, rows, all_checks(e, rows, answer, run), answer, drawings)
     write_csv(course(e), EVALUATION / f"{name}.csv")
     write_json(found, EVALUATION / f"{name}.json")
 

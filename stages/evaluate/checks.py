@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from stages.common.experiments import EXPLODED
 from stages.common.published import decimals_of
 from stages.common.rounding import loss_unit
 from stages.evaluate.evidence import MARGIN, Array, Evidence
@@ -58,13 +59,13 @@ def checks(e: Evidence, rows: Sequence[Quantity]) -> list[Check]:
     """All checks of a run: those of its quantities, then those of the whole."""
     of_rows = [check for row in rows if (check := quantity_check(e, row))]
     of_run = (course_check(e), stop_check(e))
-    return [*of_rows, *(check for check in of_run if check)]
+    return [*of_rows, *(check for check in of_run if check), end_check(e)]
 
 
 def errors(e: Evidence, rows: Sequence[Quantity]) -> dict[str, float]:
     """The largest absolute error of a fitted parameter against truth, exact solution and publication, where known.
 
-    Against theory, where it predicts the course: the largest relative deviation of a recorded loss.
+    Against theory, where it predicts the course and double precision follows: the largest relative deviation of a loss.
     """
     parameters = [row for row in rows if row.key in e.names]
     theirs: dict[str, list[float | str | None]] = {
@@ -78,7 +79,7 @@ def errors(e: Evidence, rows: Sequence[Quantity]) -> dict[str, float]:
         for against, values in theirs.items()
         if (differences := [abs(a - float(b)) for a, b in zip(fitted, values, strict=True) if b is not None])
     }
-    deviation = course_deviation(e)
+    deviation = course_deviation(e) if e.train.dtype == "float64" else None
     return found if deviation is None else {**found, "theory": deviation}
 
 
@@ -170,3 +171,16 @@ def stop_check(e: Evidence) -> Check | None:
     if predicted is None or e.metrics["stopped"] == "diverged" or e.train.dtype != "float64":
         return not_applicable("stop", statement, "no prediction for this run")
     return judged("stop", statement, predicted == made, f"{made}, predicted {predicted}")
+
+
+def end_check(e: Evidence) -> Check:
+    """The run has not exploded: where gradients are never zeroed and theory bounds the swing, it stayed inside."""
+    loss, start = e.metrics["loss"], float(e.history["loss"][0])
+    swing = None if e.bowl is None or e.train.zero_grad else e.bowl.swing(e.start, lr=e.train.lr)
+    if swing is not None and e.experiment.step == "all rows":
+        statement, bound = "stayed inside its swing", swing * (1 + COURSE_BAR)
+    else:
+        statement, bound = f"did not explode: the loss is at most {EXPLODED} times the start's", EXPLODED * start
+    diverged = "diverged at " if e.metrics["stopped"] == "diverged" else ""
+    found = f"{diverged}{loss:.3g}, {'at most' if swing else 'from'} {swing or start:.3g}"
+    return judged("end", statement, not diverged and loss <= bound, found)

@@ -147,16 +147,23 @@ class Evidence:
         return None if self.count >= MIN_REPETITIONS else f"{self.count} repetitions, fewer than {MIN_REPETITIONS}"
 
 
+def settings_of(experiment: Experiment) -> tuple[DataSet, Training]:
+    """Its groups data.<data set> and train.<experiment>."""
+    data: DataSet = load_group(f"data.{experiment.data_set}", get_type_hints(Data)[experiment.data_set])
+    train: Training = load_group(f"train.{experiment.name}", get_type_hints(Train)[experiment.name])
+    return data, train
+
+
 def gather(name: str) -> Evidence:
     """Reads what the stages of an experiment wrote, and its settings."""
     experiment = EXPERIMENTS[name]
-    data: DataSet = load_group(f"data.{experiment.data_set}", get_type_hints(Data)[experiment.data_set])
+    data, train = settings_of(experiment)
     read = read_clusters if isinstance(data, ClustersData) else read_linear_set
     course = REPLICATES / f"{name}-course.csv"
     return Evidence(
         experiment=experiment,
         data=data,
-        train=load_group(f"train.{name}", get_type_hints(Train)[name]),
+        train=train,
         published=read_published(name),
         metrics=read_json(METRICS / f"{name}.json"),
         history=_arrays(read_csv(HISTORY / f"{name}.csv", first_column="iteration")),

@@ -7,7 +7,9 @@ import numpy as np
 
 from stages.common.published import decimals_of
 from stages.common.rounding import rounded_loss, rounded_parameter
+from stages.evaluate.diagnosis import distance_of
 from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
+from stages.evaluate.second_run import SecondRun
 
 CENTRAL = (0.5, 99.5)  # percent: the ends of the central 99 %
 
@@ -69,16 +71,27 @@ class Quantity:
     standard_error: float | None = None
 
 
-def quantities(e: Evidence) -> list[Quantity]:
-    """Parameters, losses and ends of a run."""
-    return [*_parameters(e), *_losses(e), *_ends(e)]
+def quantities(e: Evidence, run: SecondRun | None = None) -> list[Quantity]:
+    """Parameters, losses and ends of a run.
+
+    Where rows are read one by one in a known order, theory's prediction is the recurrence itself, the second run.
+    """
+    end = e.predicted(np.array([e.metrics["iterations"]]))
+    if end is not None:
+        theta, loss = end.theta[0], float(end.loss[0])
+    elif run is not None and e.experiment.step == "one row" and run.decided == len(e.trail):
+        theta = run.theta[-1]
+        losses, _ = e.model.losses(e.model.predict(e.table.features, theta), e.table.target)
+        loss = rounded_loss(float(losses.mean()), float(np.mean(e.table.target**2)))
+    else:
+        theta, loss = None, None
+    return [*_parameters(e, theta), *_losses(e, loss), *_ends(e)]
 
 
-def _parameters(e: Evidence) -> Iterator[Quantity]:
-    course = e.predicted(np.array([e.metrics["iterations"]]))
+def _parameters(e: Evidence, predicted: Array | None) -> Iterator[Quantity]:
     printed = {} if e.differs else e.published.get("fitted", {})
     errors = None if e.data.file is None or e.exact is None else e.exact.standard_errors
-    converged = e.repetitions["stopped"] != "diverged"
+    converged, finished = e.repetitions["stopped"] != "diverged", finished_resamples(e)
     for j, (name, value) in enumerate(e.metrics["fitted"].items()):
         values, published = e.repetitions[name], printed.get(name)
         low, high = central(values[converged])
@@ -88,14 +101,14 @@ def _parameters(e: Evidence) -> Iterator[Quantity]:
             column=_column(e, j),
             true=_at(e.true, j),
             exact=_known(e, None if e.exact is None else _at(e.exact.theta, j), j),
-            predicted=_known(e, None if course is None else _at(course.theta[0], j), j),
+            predicted=_known(e, _at(predicted, j), j),
             fitted=value,
             published=published,
             percentile=_percentile(e, name, value) if published is None else percentile_of_printed(values, published),
             low=low,
             high=high,
             exact_standard_error=_at(errors, j),
-            standard_error=None if e.data.file is None else deviation(values[converged]),
+            standard_error=None if finished is None else spread(values[finished]),
         )
 
 
@@ -108,6 +121,20 @@ def _at(values: Array | None, j: int) -> float | None:
     return None if values is None or not np.isfinite(values[j]) else float(values[j])
 
 
+def finished_resamples(e: Evidence) -> Array | None:
+    """Which repetitions tell the fit's standard errors, (repetitions,): resamples of one's own data that are finished.
+
+    None where the fit itself is not, or where it has no single end.
+    """
+    if e.data.file is None or e.exact is None or e.metrics["stopped"] == "diverged":
+        return None
+    distance = distance_of(e)
+    if not distance.is_finished:
+        return None
+    is_near = e.repetitions["excess"] <= distance.allowed if "excess" in e.repetitions else True
+    return (e.repetitions["stopped"] != "diverged") & is_near
+
+
 def _known(e: Evidence, value: float | None, j: int) -> float | None:
     """What every processor finds of parameter j."""
     if value is None:
@@ -116,7 +143,7 @@ def _known(e: Evidence, value: float | None, j: int) -> float | None:
     return rounded_parameter(value, float(np.abs(e.table.target).max() / np.abs(x).max()))
 
 
-def _losses(e: Evidence) -> Iterator[Quantity]:
+def _losses(e: Evidence, predicted: float | None) -> Iterator[Quantity]:
     printed = {} if e.differs else e.published.get("losses", {})
     loss_at = dict(zip(e.history["iteration"].tolist(), e.history["loss"].tolist(), strict=True))
     for iteration, published in printed.items():
@@ -133,12 +160,11 @@ def _losses(e: Evidence) -> Iterator[Quantity]:
             low=low,
             high=high,
         )
-    course = e.predicted(np.array([e.metrics["iterations"]]))
     yield Quantity(
         "loss",
         label="final loss",
         exact=None if e.exact is None else rounded_loss(e.exact.loss, float(np.mean(e.table.target**2))),
-        predicted=None if course is None else _at(course.loss, 0),
+        predicted=predicted if predicted is not None and np.isfinite(predicted) else None,
         fitted=e.metrics["loss"],
         percentile=_percentile(e, "loss", e.metrics["loss"]),
     )
@@ -211,10 +237,14 @@ def central(values: Array) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def deviation(values: Array) -> float | None:
-    """The standard deviation of the values; None where it overflows or there are fewer than two."""
+def spread(values: Array) -> float | None:
+    """Half of the distance between the percentiles 15.87 and 84.13, a normal distribution's standard deviation.
+
+    A few values far away leave it as it is. None of fewer than two values, or where it overflows.
+    """
     if len(values) < 2:
         return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = float(values.std(ddof=1))
+    low, high = np.percentile(values, [15.865525, 84.134475])
+    with np.errstate(over="ignore"):
+        found = float(high / 2 - low / 2)
     return found if np.isfinite(found) else None

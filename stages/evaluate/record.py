@@ -12,17 +12,15 @@ from stages.common.rounding import loss_unit
 from stages.evaluate.checks import Check, judged, not_applicable
 from stages.evaluate.draws import STARTS
 from stages.evaluate.evidence import Array, Evidence
-from stages.evaluate.second_run import VISITS, SecondRun, rows_a_step, second_run
+from stages.evaluate.second_run import VISITS, SecondRun, rows_a_step
 from stages.theory.models import Loss
 
 WRITTEN = 5.1e-10  # relative: what ten significant digits leave open
-DECIDED = 1e-3  # of the largest parameter: where rounding may move one by more, a run can't be repeated
 TELLING = 1e-4  # relative: a loss that its parameters' digits say less about is computed from more digits
 
 
-def record_checks(e: Evidence) -> list[Check]:
+def record_checks(e: Evidence, run: SecondRun | None) -> list[Check]:
     """All of them; an experiment whose start and loop are not known here has no second run."""
-    run = second_run(e)
     of_second_run = [parameters_check(e, run)] if e.experiment.name in STARTS else []
     of_classes = [accuracy_check(e)] if e.table.has_classes else []
     return [*of_second_run, losses_check(e, run), ends_check(e), *of_classes]
@@ -33,7 +31,7 @@ def parameters_check(e: Evidence, run: SecondRun | None) -> Check:
     statement = "recorded parameters as a second run, in NumPy, gives them"
     if run is None:
         return not_applicable("parameters", statement, f"dtype is {e.train.dtype}")
-    rows = decided_rows(run)
+    rows = run.decided
     if not rows:
         return not_applicable("parameters", statement, "rounding decides where it goes from the start on")
     theta, doubt = run.theta[:rows], run.doubt[:rows]
@@ -42,13 +40,6 @@ def parameters_check(e: Evidence, run: SecondRun | None) -> Check:
     reached = "to the end" if rows == len(e.trail) else f"up to iteration {int(e.history['iteration'][rows - 1]):,}"
     beyond = "; beyond it rounding decides where a run goes" if rows < len(run.theta) else ""
     return judged("parameters", statement, bool(share.max() <= 1), f"{reached}{_off_by(share)}{beyond}")
-
-
-def decided_rows(run: SecondRun) -> int:
-    """How many of the first rows rounding leaves where they are."""
-    with np.errstate(invalid="ignore"):
-        decided = np.all(run.doubt <= DECIDED * np.abs(run.theta).max(axis=1, keepdims=True), axis=1)
-    return len(decided) if decided.all() else int(np.argmin(decided))
 
 
 def _off_by(share: Array) -> str:
@@ -62,7 +53,7 @@ def losses_check(e: Evidence, run: SecondRun | None) -> Check:
     At a loss so small that the ten digits of these say too little, it is that of the second run's parameters.
     """
     statement = "recorded losses are those of the data at the recorded parameters"
-    count, decided = len(e.trail), 0 if run is None else decided_rows(run)
+    count, decided = len(e.trail), 0 if run is None else run.decided
     rows = np.union1d(np.arange(0, count, max(1, count * len(e.table.target) // VISITS)), [count - 1])
     mean_square = float(np.mean(e.table.target**2))
     share = np.zeros(len(rows))

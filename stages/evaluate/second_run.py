@@ -13,6 +13,7 @@ import numpy as np
 from stages.evaluate.draws import STARTS, TorchGenerator, drawn_start
 from stages.evaluate.evidence import MARGIN, Array, Evidence, in_csv_units
 
+DECIDED = 1e-3  # of the largest parameter: where rounding may move one by more, a run can't be repeated
 UPDATES, VISITS = 20_000, 20_000_000  # computed once more, at most: updates, and rows read for them or for losses
 
 
@@ -27,6 +28,13 @@ class SecondRun:
 
     theta: Array
     doubt: Array
+
+    @property
+    def decided(self) -> int:
+        """How many of the first rows rounding leaves where they are."""
+        with np.errstate(invalid="ignore"):
+            is_known = np.all(self.doubt <= DECIDED * np.abs(self.theta).max(axis=1, keepdims=True), axis=1)
+        return len(is_known) if is_known.all() else int(np.argmin(is_known))
 
 
 def second_run(e: Evidence) -> SecondRun | None:

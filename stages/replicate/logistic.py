@@ -123,7 +123,7 @@ def main() -> None:
         runs, right = repeat(features, label, start, settings)
         parts.append(runs)
         accuracy += right.tolist()
-    write_runs("logistic", Runs.joined(parts), {"accuracy": accuracy})
+    write_runs("logistic", Runs.joined(parts), {"accuracy": accuracy}, own)
 
 
 if __name__ == "__main__":

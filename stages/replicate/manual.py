@@ -75,7 +75,7 @@ def main() -> None:
         from_random.append(repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings)[0])
         start = np.tile([float(published["start"]["w"]), float(published["start"]["b"])], (repetitions, 1))
         losses.append(repeat(features, target, start, settings, printed)[1])
-    write_runs("manual", Runs.joined(from_random), loss_columns(printed, losses))
+    write_runs("manual", Runs.joined(from_random), loss_columns(printed, losses), own)
 
 
 if __name__ == "__main__":

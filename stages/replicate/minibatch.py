@@ -110,7 +110,7 @@ def main() -> None:
         runs, losses_of_chunk = repeat(features, target, start, orders, settings, printed)
         parts.append(runs)
         losses.append(losses_of_chunk)
-    write_runs("minibatch", Runs.joined(parts), loss_columns(printed, losses))
+    write_runs("minibatch", Runs.joined(parts), loss_columns(printed, losses), own)
 
 
 if __name__ == "__main__":

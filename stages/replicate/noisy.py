@@ -71,7 +71,7 @@ def main() -> None:
         runs, largest = repeat(features, target, start, settings)
         parts.append(runs)
         eigenvalues += largest.tolist()
-    write_runs("noisy", Runs.joined(parts), {"largest_eigenvalue": eigenvalues})
+    write_runs("noisy", Runs.joined(parts), {"largest_eigenvalue": eigenvalues}, own)
 
 
 if __name__ == "__main__":

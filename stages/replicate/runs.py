@@ -141,6 +141,11 @@ class Moments:
         residual = np.einsum("nri,ri->nr", self._Z, theta) - self._y
         return without_residue(self.factor * np.einsum("nr,nr->r", residual, residual) / len(residual), self._y)
 
+    def excess(self, theta: Array) -> Array:
+        """The loss above its minimum, factor e'G e for e = theta - G^+ h, (repetitions,)."""
+        e = theta - np.einsum("rij,rj->ri", np.linalg.pinv(self.G, hermitian=True), self.h)
+        return self.factor * np.einsum("ri,ri->r", e, self.product(e))
+
     def product(self, theta: Array) -> Array:
         """G theta, (repetitions, parameters)."""
         return np.einsum("rij,rj->ri", self.G, theta)
@@ -172,6 +177,7 @@ class Runs:
         iterations: (repetitions,), the updates made.
         stopped: (repetitions,), `iterations`, `loss` or `diverged`.
         stop_loss: (repetitions,), nan where a run did not stop on its loss.
+        excess: (repetitions,), the loss above its minimum; nan where theory has none.
         theta_at: (recorded, repetitions, parameters), nan for iterations that a run did not reach.
     """
 
@@ -182,6 +188,7 @@ class Runs:
         self.iterations = np.zeros(repetitions, dtype=int)
         self.stopped = np.full(repetitions, "iterations", dtype=object)
         self.stop_loss = np.full(repetitions, np.nan)
+        self.excess = np.full(repetitions, np.nan)
         self.theta_at = np.full((len(record), repetitions, parameters), np.nan)
         self._limit = limit
         self._stop_below = -np.inf if stop_below is None else stop_below
@@ -248,7 +255,7 @@ class Runs:
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The runs of all chunks, in order."""
         whole = object.__new__(cls)
-        for name in ("theta", "loss", "iterations", "stopped", "stop_loss"):
+        for name in ("theta", "loss", "iterations", "stopped", "stop_loss", "excess"):
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
         whole.theta_at = np.concatenate([part.theta_at for part in parts], axis=1)
         return whole
@@ -301,23 +308,34 @@ def descend(
             theta = theta - settings.lr * v
         loss = of_all.loss_of_rows(runs.theta)
         runs.loss = np.where(np.isfinite(loss), loss, runs.loss)
+        runs.excess = of_all.excess(runs.theta) if isinstance(of_all, Moments) else np.full(len(loss), np.nan)
     return runs
 
 
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
-def write_runs(experiment: str, runs: Runs, more: Columns) -> None:
-    """reports/replicates/<experiment>.csv: a row a repetition, with the digits that a thousand of them can tell."""
+def write_runs(experiment: str, runs: Runs, more: Columns, own: Table | None) -> None:
+    """reports/replicates/<experiment>.csv: a row a repetition, with the digits that a thousand of them can tell.
+
+    Of one's own data also the excess, by which it is known which resamples are finished.
+    """
     names = parameter_names(runs.theta.shape[1] - 1)
     columns = {
         **dict(zip(names, runs.theta.T.tolist(), strict=True)),
         "loss": runs.loss.tolist(),
         "iterations": runs.iterations.tolist(),
         "stopped": runs.stopped.tolist(),
+        **({} if own is None or np.isnan(runs.excess).all() else {"excess": runs.excess.tolist()}),
         **more,
     }
     write_csv(columns, REPLICATES / f"{experiment}.csv", digits=ESTIMATED)
+
+
+def write_none(*names: str) -> None:
+    """The same files with a header only, where the data are none for the experiment."""
+    for name in names:
+        write_csv({column: [] for column in (*parameter_names(1), "loss")}, REPLICATES / f"{name}.csv")
 
 
 def loss_columns(iterations: Sequence[int], parts: Sequence[Sequence[Array]]) -> Columns:

@@ -26,6 +26,7 @@ from stages.replicate.runs import (
     fresh_linear_sets,
     own_table,
     without_residue,
+    write_none,
     write_runs,
 )
 
@@ -95,7 +96,10 @@ def main() -> None:
     data = load_group("data.stream", LinearData)
     settings = load_group("train.shared", SharedTraining)
     replicate = load_group("replicate", Replicate)
-    own = own_table("stream", data, lambda path: read_linear_set(path, features=1))
+    own = own_table("stream", data, read_linear_set)
+    if len(data.weights if own is None else own.feature_names) > 1:
+        write_none("shared", "shared-course")
+        return
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
     for repetitions, generator in chunks("shared", replicate, own, drawn=data.rows):
@@ -103,7 +107,7 @@ def main() -> None:
         starts.append(generator.uniform(-1, 1, (repetitions, 2)))
         parts.append(repeat(features, target, starts[-1], settings, record))
     runs, (w, b) = Runs.joined(parts), np.concatenate(starts).T.tolist()
-    write_runs("shared", runs, {"w_start": w, "b_start": b})
+    write_runs("shared", runs, {"w_start": w, "b_start": b}, own)
     write_csv(ways(runs, record), REPLICATES / "shared-course.csv", digits=ESTIMATED)
 
 

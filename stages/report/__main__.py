@@ -20,8 +20,10 @@ VERDICTS = ("held", "failed", "not applicable")
 def section(name: str) -> Section:
     """What is known of an experiment: what evaluate found, its course and its figures."""
     found = read_json(EVALUATION / f"{name}.json")
-    course = read_csv(EVALUATION / f"{name}.csv", first_column="iteration")
     try:
+        if found["state"] == "not_applicable":
+            return {"experiment": name, "title": EXPERIMENTS[name].title, **found}
+        course = read_csv(EVALUATION / f"{name}.csv", first_column="iteration")
         return {
             "experiment": name,
             "title": EXPERIMENTS[name].title,
@@ -42,10 +44,11 @@ def page_data(found: dict[str, Any], course: dict[str, list[float]]) -> dict[str
 
 
 def summary(sections: list[Section]) -> dict[str, Any]:
-    """How many checks held, failed and do not apply, and each experiment's largest errors, as log10: most are small."""
+    """How many checks held, failed and do not apply, and each experiment's state and largest errors, as log10."""
     verdicts = [check["verdict"] for s in sections for check in s["check"].values()]
     checks = {verdict.replace(" ", "_"): verdicts.count(verdict) for verdict in VERDICTS}
-    return {"checks": checks, **{s["experiment"]: {"log10_error": s["log10_error"]} for s in sections}}
+    kept = ("state", "log10_error")
+    return {"checks": checks, **{s["experiment"]: {name: s[name] for name in kept} for s in sections}}
 
 
 def main() -> None:

@@ -29,9 +29,13 @@ def render(sections: list[Section], checks: dict[str, int]) -> tuple[str, str]:
     plain = environment(html=False)
     views = []
     for s in sections:
+        if s["state"] == "not_applicable":
+            views.append(s)
+            continue
         prose = plain.get_template(f"prose/{s['experiment']}.md.j2").render(s).strip()
+        diagnosis = plain.get_template("diagnosis.md.j2").render(s).strip()
         answer = plain.get_template(f"answers/{s['experiment']}.md.j2").render(s).strip() if "answer" in s else None
-        views.append({**s, "prose": prose, "answer_prose": answer})
+        views.append({**s, "prose": prose, "diagnosis_prose": diagnosis, "answer_prose": answer})
     markdown = plain.get_template("report.md.j2").render(sections=views, checks=checks)
     html = environment(html=True).get_template("report.html.j2").render(sections=views, checks=checks)
     return markdown, html
@@ -43,6 +47,7 @@ def environment(*, html: bool) -> Environment:
         loader=FileSystemLoader([HERE / "templates", HERE / "page"]),
         autoescape=html,
         undefined=StrictUndefined,
+        extensions=["jinja2.ext.loopcontrols"],
         keep_trailing_newline=True,
     )
     env.filters |= {
@@ -56,8 +61,36 @@ def environment(*, html: bool) -> Environment:
         "anchor": anchor,
         "markdown": markdown_to_html,
     }
-    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of}
+    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of, "results": results}
     return env
+
+
+# --- the table of results --------------------------------------------------------------------------------------------
+
+COLUMNS = {  # of the table: a quantity's key in the file
+    "true": "true",
+    "exact": "exact",
+    "± exact": "exact_standard_error",
+    "predicted": "predicted",
+    "fitted": "fitted",
+    "± bootstrap": "standard_error",
+    "published": "published",
+    "percentile": "percentile",
+    "verdict": "verdict",
+}
+
+
+TEXTS = ("published", "percentile", "verdict")
+
+
+def results(section: Section) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns that have something to say, and the rows: label, the user's column, and texts by column."""
+    rows = []
+    for quantity in section["quantity"].values():
+        cells = {name: number(quantity.get(key)) for name, key in COLUMNS.items() if key not in TEXTS}
+        cells |= {name: str(quantity.get(name, "")) for name in TEXTS} | {"percentile": percentile(quantity)}
+        rows.append({"label": quantity["label"], "column": quantity.get("column"), "cells": cells})
+    return [name for name in COLUMNS if any(row["cells"][name] for row in rows)], rows
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
@@ -97,6 +130,8 @@ def setting(value: object) -> str:
     """A setting as params.yaml spells it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return "null"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -122,6 +157,8 @@ def _markdown_with_formulas() -> MarkdownIt:
         return to_mathml(latex)
 
     def fence(_renderer: RendererHTML, tokens: Sequence[Token], index: int, *_: object) -> str:
+        if tokens[index].info != "math":
+            return str(Markup("<pre><code>{}</code></pre>\n").format(tokens[index].content.strip()))
         return f'<div class="formula">{to_mathml(tokens[index].content.strip(), display="block")}</div>\n'
 
     markdown = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=inline)

@@ -62,13 +62,15 @@ def eigen(A: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Course:
-    """Where descent is at the asked iterations: theta (iterations, features + 1) and loss (iterations,).
+    """Where descent is at the asked iterations: theta (iterations, features + 1), loss and excess, both (iterations,).
 
-    Not finite where the course has left the range of floating-point numbers.
+    The excess is what the loss is above its minimum. Not finite where the course has left the range of floating-point
+    numbers.
     """
 
     theta: Array
     loss: Array
+    excess: Array
 
 
 class Bowl:
@@ -118,14 +120,35 @@ class Bowl:
         """
         if self._solution is None:
             return None
-        in_units_of_fit = np.append(start[:-1] * self._sd, start[-1] + start[:-1] @ self._mean)
         with np.errstate(over="ignore", invalid="ignore"):  # a course that diverges
             multiplier = _multiplier(np.asarray(iterations)[:, np.newaxis], lr * self._h, accumulate)
-            along = (self._V.T @ (in_units_of_fit - self._solution.theta)) * multiplier  # (iterations, eigenvectors)
-            loss = self._factor / 2 * self._solution.mean_square + (self._h * along**2).sum(axis=1) / 2
+            along = (
+                self._V.T @ (self._in_units_of_fit(start) - self._solution.theta)
+            ) * multiplier  # (iterations, eigenvectors)
+            excess = (self._h * along**2).sum(axis=1) / 2
             theta = self._solution.theta + along @ self._V.T
             weights = theta[:, :-1] / self._sd
-            return Course(np.column_stack([weights, theta[:, -1] - weights @ self._mean]), loss)
+            loss = self._factor / 2 * self._solution.mean_square + excess
+            return Course(np.column_stack([weights, theta[:, -1] - weights @ self._mean]), loss, excess)
+
+    def _in_units_of_fit(self, theta: Array) -> Array:
+        return np.append(theta[:-1] * self._sd, theta[-1] + theta[:-1] @ self._mean)
+
+    def swing(self, start: Array, *, lr: float) -> float | None:
+        """The largest loss of descent with accumulating gradients from theta, in the CSV's units; None if not bounded.
+
+        Each |e_k| is at most |e_0| / cos(phi / 2), and cos(phi / 2)^2 = 1 - lr h / 4.
+        """
+        damping = 1 - lr * self._h / 4
+        if self._solution is None or damping.min() <= 0:
+            return None
+        along = self._V.T @ (self._in_units_of_fit(start) - self._solution.theta)
+        return float(self._factor / 2 * self._solution.mean_square + (self._h * along**2 / damping).sum() / 2)
+
+    def excess(self, theta: Array) -> float:
+        """How far the loss at theta, in the CSV's units, lies above its minimum, e'He / 2; nan without a single one."""
+        course = self.course(theta, np.zeros(1), lr=0.0, accumulate=False)
+        return math.nan if course is None else float(course.excess[0])
 
 
 def _multiplier(k: Array, lr_h: Array, accumulate: bool) -> Array:

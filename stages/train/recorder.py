@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import UserError
-from stages.common.experiments import parameter_names
+from stages.common.experiments import EXPLODED, parameter_names
 from stages.common.files import HISTORY, METRICS, write_csv, write_json
 from stages.common.rounding import loss_unit, rounded_loss
 from stages.train.scaling import Scaling
@@ -164,6 +164,18 @@ def write_fit(experiment: str, fit: Fit, **more_metrics: float) -> None:
     """Writes reports/history/<experiment>.csv and reports/metrics/<experiment>.json, and says how the fit ended."""
     write_csv(fit.history, HISTORY / f"{experiment}.csv")
     write_json({**fit.metrics(), **more_metrics}, METRICS / f"{experiment}.json")
-    ended = {"iterations": "all", "loss": "the loss met stop_below after", "diverged": "DIVERGED after"}[fit.stopped]
-    last = {name: column[-1] for name, column in fit.history.items()}
-    print(f"{experiment}: {ended} {last['iteration']} iterations, loss {last['loss']:.6g}")  # noqa: T201
+    first, last = ({name: column[row] for name, column in fit.history.items()} for row in (0, -1))
+    count, loss = last["iteration"], f"loss {last['loss']:.6g}"
+    if fit.stopped == "loss":
+        ended = f"loss {fit.stop_loss:.6g} met stop_below; after that iteration's update, the last of {count}, {loss}"
+    else:
+        ended = f"{'DIVERGED after' if fit.stopped == 'diverged' else 'all'} {count} iterations, {loss}"
+    exploded = f", EXPLODED from {first['loss']:.6g}" if last["loss"] > EXPLODED * first["loss"] else ""
+    print(f"{experiment}: {ended}{exploded}")  # noqa: T201
+
+
+def write_not_applicable(experiment: str, why: str) -> None:
+    """The same files where the data are none for this experiment: metrics that say so, and a history's header."""
+    write_csv({name: [] for name in ("iteration", "loss", *parameter_names(1))}, HISTORY / f"{experiment}.csv")
+    write_json({"stopped": "not_applicable"}, METRICS / f"{experiment}.json")
+    print(f"{experiment}: not applicable, it {why}")  # noqa: T201

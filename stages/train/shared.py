@@ -4,7 +4,7 @@ After the second program of "Pytorch 拟合多项式的例子" (2022-06-26). Bot
 gradients, and one step updates the parameters once. Rows are taken as in nn.
 
 in   data/stream.csv; params.yaml: train.shared
-out  reports/metrics/shared.json, reports/history/shared.csv
+out  reports/metrics/shared.json, reports/history/shared.csv; where the data have several features: that it takes one
 run  python -m stages.train.shared
 """
 
@@ -18,7 +18,7 @@ from stages.common.params import load_group
 from stages.common.progress import progress
 from stages.common.schema import SharedTraining
 from stages.common.tables import read_linear_set
-from stages.train.recorder import Fit, Recorder, write_fit
+from stages.train.recorder import Fit, Recorder, write_fit, write_not_applicable
 from stages.train.scaling import Scaling
 from stages.train.start import as_tensors, linear_layer, use_one_deterministic_thread
 
@@ -56,7 +56,11 @@ def fit(features: Tensor, target: Tensor, settings: SharedTraining, generator: t
 
 def main() -> None:
     settings = load_group("train.shared", SharedTraining)
-    features, target = as_tensors(read_linear_set(DATA / "stream.csv", features=1))
+    table = read_linear_set(DATA / "stream.csv")
+    if len(table.feature_names) > 1:  # nn fits the same data, and takes any number
+        write_not_applicable("shared", "takes one feature")
+        return
+    features, target = as_tensors(table)
     use_one_deterministic_thread()
     write_fit("shared", fit(features, target, settings, torch.Generator().manual_seed(settings.seed)))
 

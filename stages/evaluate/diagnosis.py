@@ -1,0 +1,153 @@
+"""What a run has come to: theory's numbers, for the report to put into words.
+
+A run is finished where its loss is so near to the minimum that the data can't tell: least squares itself errs by
+loss p / (n - p) for p parameters and n rows, a maximum of the likelihood by p / (2n), and a tenth of that is enough.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.common.experiments import EXPLODED
+from stages.evaluate.evidence import Array, Evidence
+from stages.evaluate.second_run import rows_a_step
+from stages.theory.bowl import Bowl
+from stages.theory.epochs import Epochs, epochs
+from stages.theory.least_squares import with_ones
+
+SHARE = 0.1  # of what the data leave open
+NOISELESS = 1e-8  # of the variance of y: what is left open where they leave nothing
+ORDERS = 200  # of the rows, sampled
+PARAMETERS, VISITS = 31, 20_000_000  # beyond which an epoch's maps would take too long: parameters, numbers read
+PATIENCE = 10_000_000  # updates; more take hours
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the loss is above its minimum, and how far it may be to be finished."""
+
+    excess: float
+    allowed: float
+
+    @property
+    def is_finished(self) -> bool:
+        """Nearer than the data can tell."""
+        return self.excess <= self.allowed
+
+
+def diagnosis(e: Evidence) -> dict[str, Any]:
+    """`state` and the numbers that stand behind it."""
+    limits = _limits(e)
+    if e.metrics["stopped"] == "diverged":
+        return {"state": "diverged", **limits}
+    start, is_bounded = float(e.history["loss"][0]), not e.train.zero_grad and e.train.lr < limits.get("limit", 0)
+    if e.metrics["loss"] > EXPLODED * start and not is_bounded:
+        return {"state": "growing", "start": start, **limits}
+    if e.exact is None:
+        if e.model.is_separable(e.table.features, e.table.target):
+            return {"state": "separable", **separating(e)}
+        return {"state": "no_single_solution"}
+    distance = distance_of(e)
+    found = {"state": "finished"} if distance.is_finished else _unfinished(e, distance, limits)
+    return {**found, "excess": distance.excess, "allowed": distance.allowed, **limits}
+
+
+def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> dict[str, Any]:
+    """What stands between a run and the minimum of its loss."""
+    maps = epoch_maps(e)
+    is_beyond = e.train.zero_grad and e.train.lr > limits.get("limit", math.inf)
+    if is_beyond or (maps is not None and maps.mean_square_growth >= 1):
+        return {"state": "growing", "start": float(e.history["loss"][0])}
+    if not e.train.zero_grad:
+        return {"state": "swinging"}
+    if maps is None:
+        bowl = e.bowl if e.experiment.step == "all rows" else None
+        left = bowl and updates_until(bowl, e.theta, lr=e.train.lr, excess=distance.allowed)
+        return {"state": "unfinished", **({} if left is None else {"more_updates": left})}
+    floor, error = maps.floor(hessian(e))
+    if floor > distance.allowed and distance.excess < 3 * floor:
+        return {"state": "hovering", "floor": floor, "floor_error": error}
+    epochs_left = math.log(distance.excess / max(distance.allowed, floor)) / (
+        -2 * math.log(max(maps.shrinks, np.finfo(float).tiny))
+    )
+    return {"state": "unfinished", "more_epochs": math.ceil(epochs_left)}
+
+
+def separating(e: Evidence) -> dict[str, str]:
+    """The features each of which separates the classes by itself, where there are such."""
+    classes = [e.table.features[e.table.target == label] for label in (0, 1)]
+    apart = [(low.max(axis=0) < high.min(axis=0)) for low, high in (classes, classes[::-1])]
+    names = [name for name, *is_apart in zip(e.table.feature_names, *apart, strict=True) if any(is_apart)]
+    return {"separating": ", ".join(names)} if names else {}
+
+
+def distance_of(e: Evidence) -> Distance:
+    """From the minimum, of a fit that has a single one."""
+    assert e.exact is not None
+    rows, parameters = len(e.table.target), len(e.theta)
+    excess = max(e.metrics["loss"] - e.exact.loss, 0.0) if e.bowl is None else e.bowl.excess(e.theta)
+    is_likelihood = getattr(e.train, "loss", "") == "bce"
+    spare = max(rows - parameters, 1)
+    worth = parameters / (2 * rows) if is_likelihood else e.exact.loss * parameters / spare
+    size = float(e.table.target.var()) or float(np.mean(e.table.target**2)) or 1.0  # y may be constant, or 0 throughout
+    return Distance(excess, max(SHARE * worth, NOISELESS * (e.experiment.factor or 1) / 2 * size))
+
+
+def _limits(e: Evidence) -> dict[str, float]:
+    """The learning rate below which full-batch descent is stable, or bounded where gradients are never zeroed."""
+    if e.bowl is None or e.experiment.step != "all rows":
+        return {}
+    curvature = e.bowl.curvature
+    return {"limit": curvature.stable_lr if e.train.zero_grad else curvature.accumulating_lr}
+
+
+def updates_until(bowl: Bowl, start: Array, *, lr: float, excess: float) -> int | None:
+    """The updates of full-batch descent until the loss is this near to its minimum; None if more than PATIENCE."""
+
+    def is_near(updates: int) -> bool:
+        course = bowl.course(start, np.array([updates]), lr=lr, accumulate=False)
+        return course is not None and bool(course.excess[0] <= excess)
+
+    far = 1
+    while not is_near(far):
+        far *= 2
+        if far > PATIENCE:
+            return None
+    near = far // 2
+    while far - near > 1:
+        middle = (near + far) // 2
+        near, far = (near, middle) if is_near(middle) else (middle, far)
+    return far
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def epoch_maps(e: Evidence, lr: float | None = None) -> Epochs | None:
+    """The maps of an epoch at this learning rate, or another; None where full batches or too many numbers make it."""
+    if e.bowl is None or e.exact is None or e.experiment.step not in ("batch", "one row") or len(e.theta) > PARAMETERS:
+        return None
+    rows, size = len(e.table.target), rows_a_step(e)
+    residual = e.table.target - e.model.predict(e.table.features, e.exact.theta)
+    is_shuffled = e.experiment.step == "batch" and size < rows
+    count = min(ORDERS, VISITS // (rows * len(e.theta))) if is_shuffled else 1
+    if (not count >= 10 and is_shuffled) or rows * len(e.theta) > VISITS:
+        return None
+    in_order = np.tile(np.arange(rows), (count, 1))
+    orders = np.random.default_rng(0).permuted(in_order, axis=1) if is_shuffled else in_order
+    step = (e.train.lr if lr is None else lr) * (e.experiment.factor or 1) / size
+    return epochs(design(e)[:, :-1], residual, orders, batch_size=size, step=step)
+
+
+def design(e: Evidence) -> Array:
+    """The features as the fit sees them, with a column of ones, (rows, parameters)."""
+    mean, sd = e.scale
+    return with_ones((e.table.features - mean) / sd)
+
+
+def hessian(e: Evidence) -> Array:
+    """Of the loss in the units of the fit."""
+    x = design(e)
+    return (e.experiment.factor or 1) * x.T @ x / len(x)

@@ -1,0 +1,108 @@
+"""Which settings would finish a run, from theory: those of the one command that mends it."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stages.common.files import significant
+from stages.evaluate.diagnosis import PATIENCE, SHARE, design, distance_of, epoch_maps, hessian, updates_until
+from stages.evaluate.evidence import Evidence
+from stages.theory.bowl import eigen
+from stages.theory.logistic import logits_of, row_losses
+
+MARGIN = 1.1  # more updates than theory asks for
+RESAMPLES = 2  # times the updates that the rows need: their resamples, with flatter bowls, are to be finished too
+DRAWN_ROWS = 500  # of a history that is not to be too long
+
+
+def mend(e: Evidence) -> dict[str, Any]:
+    """The settings of train.<experiment> to change so that the run is finished; empty where theory knows none."""
+    if e.exact is None:
+        return {}
+    found = {"manual": full_batch, "noisy": full_batch, "minibatch": full_batch, "nn": single_rows, "logistic": steep}
+    changes = found[e.experiment.name](e) if e.experiment.name in found else None
+    if changes is None:
+        return {}
+    now = e.train.model_dump()
+    counted = "epochs" if "epochs" in now else "iterations"
+    changes = {"zero_grad": True, "stop_below": None, "dtype": "float64", **changes}
+    if all(now[key] == value for key, value in changes.items() if key != counted):  # theory asked for too few before
+        changes[counted] = max(changes[counted], 2 * now[counted])
+    if changes[counted] > PATIENCE:
+        return {}
+    if changes[counted] // now["log_every"] > 2 * DRAWN_ROWS:
+        changes["log_every"] = changes[counted] // DRAWN_ROWS
+    return {f"train.{e.experiment.name}.{key}": value for key, value in changes.items() if now[key] != value}
+
+
+def with_settings(e: Evidence, **changes: object) -> Evidence:
+    """The same data with other settings of the fit."""
+    return replace(e, train=e.train.model_copy(update=changes))
+
+
+def better_scale(e: Evidence) -> Evidence | None:
+    """The same with the features scaled or not, whichever gives the rounder bowl; None where neither has a bottom."""
+    both = [e if e.standardize == scale else with_settings(e, standardize=scale) for scale in (True, False)]
+    conditions = [other.bowl.curvature.condition if other.bowl else math.inf for other in both]
+    return both[int(np.argmin(conditions))] if min(conditions) < math.inf else None
+
+
+def full_batch(e: Evidence) -> dict[str, Any] | None:
+    """All rows in every step at lr = 1 / largest eigenvalue, stable on resamples of the rows with steeper bowls too."""
+    scaled = better_scale(e)
+    if scaled is None or scaled.bowl is None:
+        return None
+    lr = min(_rounded_down(scaled.bowl.curvature.stable_lr / 2), 1e9)
+    count = updates_until(scaled.bowl, scaled.start, lr=lr, excess=distance_of(e).allowed / 2)
+    if count is None:
+        return None
+    count = math.ceil(RESAMPLES * count)
+    in_epochs = {"batch_size": len(e.table.target), "epochs": count} if e.experiment.step == "batch" else None
+    return {"lr": lr, "standardize": scaled.standardize, **(in_epochs or {"iterations": count})}
+
+
+def single_rows(e: Evidence) -> dict[str, Any] | None:
+    """One row a step: the largest of halved learning rates whose epochs end near enough to the minimum."""
+    scaled = better_scale(e)
+    if scaled is None or scaled.bowl is None:
+        return None
+    lr, goal = _rounded_down(0.5 / float((design(scaled) ** 2).sum(axis=1).max())), distance_of(e).allowed / 2
+    start = scaled.bowl.excess(scaled.start)
+    for _ in range(20):
+        maps = epoch_maps(scaled, lr)
+        if maps is None:
+            return None
+        if maps.shrinks < 1 and maps.floor(hessian(scaled))[0] <= goal:
+            passes = max(1, math.ceil(MARGIN * math.log(max(start / goal, 1)) / (-2 * math.log(maps.shrinks))))
+            return {"lr": lr, "standardize": scaled.standardize, "iterations": passes * len(e.table.target)}
+        lr = _rounded_down(lr / 2)
+    return None
+
+
+def steep(e: Evidence) -> dict[str, Any] | None:
+    """Cross-entropy, all rows in every step, at lr = 1 / the largest curvature that it has anywhere."""
+    is_general = e.train.model_dump()["form"] == "general"
+    scaled = with_settings(e, loss="bce", standardize=is_general)
+    if scaled.exact is None:
+        return None
+    mean, sd = scaled.scale
+    slopes, _ = logits_of((e.table.features - mean) / sd, scaled.train.model_dump()["form"])
+    rows = len(slopes)
+    lr = _rounded_down(4 / float(eigen(slopes / math.sqrt(rows))[0][-1]))
+    z = scaled.model.predict(e.table.features, scaled.exact.theta)
+    curvature = row_losses(z, e.table.target, "bce")[2]
+    smallest = float(eigen(np.sqrt(curvature / rows)[:, np.newaxis] * slopes)[0][0])
+    start = math.log(2) if is_general else scaled.metrics["loss"]
+    goal = SHARE * len(scaled.exact.theta) / (4 * rows)
+    if not 0 < lr * smallest < 1:
+        return None
+    count = math.ceil(1.5 * math.log(max(start / goal, 2)) / (-2 * math.log1p(-lr * smallest))) + 50
+    return {"loss": "bce", "lr": lr, "standardize": is_general, "iterations": count}
+
+
+def _rounded_down(lr: float) -> float:
+    """To three digits, not above."""
+    rounded = significant(lr, 3)
+    return rounded if rounded <= lr else significant(lr * 0.995, 3)

@@ -1,0 +1,106 @@
+"""Descent on batches of rows: an epoch is an affine map of the error, and its maps say where descent ends.
+
+With e = theta - theta*, residuals r = y - X theta* and step s = lr factor / b an update on the batch B of b rows is
+
+    e <- (I - s sum_B x x') e + s sum_B x r,
+
+so that an epoch is e <- M e + c, with M and c of the order in which the rows are read. In a fixed order this is exact.
+Where the rows are shuffled anew, M and c are drawn anew, and moments of e follow from those of M and c, here averaged
+over sampled orders. With reshuffling the floor is lower than for batches drawn with replacement (Mishchenko, Khaled and
+Richtárik, Random reshuffling: simple analysis with vast improvements, 2020).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.theory.least_squares import Array, with_ones
+
+GROUPS = 5  # of orders, whose spread gives the sampling error
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The maps of an epoch for some orders: M (orders, parameters, parameters) and c (orders, parameters)."""
+
+    M: Array
+    c: Array
+
+    @property
+    def shrinks(self) -> float:
+        """By how much the mean error along the slowest direction is multiplied in an epoch: the radius of E[M]."""
+        return _radius(self.M.mean(axis=0))
+
+    @property
+    def mean_square_growth(self) -> float:
+        """By how much the mean square of the error is multiplied in an epoch: the radius of E[M (x) M]."""
+        return _radius(self._second_moments())
+
+    def typical_growth(self, epochs: int = 200) -> float:
+        """log |M ... M v| an epoch for maps drawn anew: the growth of nearly all runs, below 0 where they stay.
+
+        The first tenth, in which v turns to its direction, is left out (Furstenberg and Kesten, 1960).
+        """
+        generator, growth = np.random.default_rng(0), []
+        v = np.ones(self.M.shape[1])
+        for order in generator.integers(0, len(self.M), epochs):
+            v = self.M[order] @ v
+            length = float(np.linalg.norm(v))
+            growth.append(np.log(length))
+            v /= length
+        return float(np.mean(growth[epochs // 10 :]))
+
+    def floor(self, hessian: Array) -> tuple[float, float]:
+        """The excess loss, e'He / 2 in the mean, at which epochs leave descent in the long run; and its sampling error.
+
+        The mean m and the second moment S of e solve m = E[M] m + E[c] and S = E[M S M' + M m c' + c m' M' + c c'].
+        Where the order is fixed the limit is exact, and the error 0.
+        """
+        whole = self._floor(hessian)
+        if len(self.M) < 2 * GROUPS:
+            return whole, 0.0
+        parts = [Epochs(self.M[g::GROUPS], self.c[g::GROUPS])._floor(hessian) for g in range(GROUPS)]
+        return whole, float(np.std(parts, ddof=1) / np.sqrt(GROUPS))
+
+    def _floor(self, hessian: Array) -> float:
+        size = self.M.shape[1]
+        mean = np.linalg.solve(np.eye(size) - self.M.mean(axis=0), self.c.mean(axis=0))
+        mixed = np.einsum("kij,j,kl->il", self.M, mean, self.c) / len(self.M)
+        source = mixed + mixed.T + np.einsum("ki,kj->ij", self.c, self.c) / len(self.c)
+        S = np.linalg.solve(np.eye(size**2) - self._second_moments(), source.ravel()).reshape(size, size)
+        return float(np.trace(hessian @ S) / 2)
+
+    def _second_moments(self) -> Array:
+        size = self.M.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):  # descent that grows beyond the largest float in an epoch
+            return np.einsum("kij,klm->iljm", self.M, self.M).reshape(size**2, size**2) / len(self.M)
+
+
+def _radius(A: Array) -> float:
+    """The largest magnitude of an eigenvalue; inf where a number is beyond the largest float."""
+    return float(np.abs(np.linalg.eigvals(A)).max()) if np.isfinite(A).all() else math.inf
+
+
+def epochs(features: Array, residual: Array, orders: Array, *, batch_size: int, step: float) -> Epochs:
+    """The maps of one epoch for each order.
+
+    Args:
+        features: (rows, features), as the fit sees them.
+        residual: (rows,), y minus the exact solution's prediction.
+        orders: (orders, rows), which row is read when.
+        batch_size: rows a batch; the last may be short.
+        step: lr times factor / batch_size.
+    """
+    X = with_ones(features)
+    count, size = len(orders), X.shape[1]
+    maps = np.zeros((count, size, size + 1))  # M, and c as one more column
+    maps[:, :, :size] = np.eye(size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, orders.shape[1], batch_size):
+            rows = orders[:, first : first + batch_size]
+            x = X[rows]  # (orders, batch, parameters)
+            predicted = x @ maps  # of each column, (orders, batch, parameters + 1)
+            predicted[:, :, size] -= residual[rows]
+            maps -= step * x.transpose(0, 2, 1) @ predicted
+    return Epochs(maps[:, :, :size], maps[:, :, size])
