@@ -80,6 +80,8 @@ def read_fit(experiment: str) -> tuple[Model, Array, list[str], Array]:
     if has_classes and len(names) == 2:
         forms["slope-intercept"] = parameter_names(1)
     form = next((form for form, known in forms.items() if list(parameters) == known), None)
+    if isinstance(content, dict) and content.get("stopped") == "not_applicable":
+        raise UserError(f"{metrics}: {experiment} does not apply to these data, which have several features; use nn")
     if form is None or "stopped" not in content or not all(map(is_number, parameters.values())):
         raise UserError(f"{metrics}: {DAMAGED}")
     if content["stopped"] == "diverged":

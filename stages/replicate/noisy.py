@@ -37,8 +37,8 @@ class HalfMeanOfSquares(Moments):
         return self.product(theta) - self.h
 
     def largest_eigenvalue(self) -> Array:
-        """Of each repetition's Hessian, (repetitions,); the largest loses no digit to a product Z'Z, small ones do."""
-        return np.linalg.eigvalsh(self.G)[:, -1]
+        """Of each repetition's Hessian Z'Z/n, (repetitions,), from the singular values of Z."""
+        return np.linalg.svd(self._Z.swapaxes(0, 1), compute_uv=False)[:, 0] ** 2 / len(self._Z)
 
 
 def repeat(features: Array, target: Array, start: Array, settings: NoisyTraining) -> tuple[Runs, Array]:
