@@ -103,6 +103,6 @@ def steep(e: Evidence) -> dict[str, Any] | None:
 
 
 def _rounded_down(lr: float) -> float:
-    """To three digits, not above."""
+    """To three digits, not above by more than rounding: 0.5 and its neighbours are all 0.5."""
     rounded = significant(lr, 3)
-    return rounded if rounded <= lr else significant(lr * 0.995, 3)
+    return rounded if rounded <= lr * (1 + 1e-9) else significant(lr * 0.995, 3)
