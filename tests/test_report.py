@@ -179,7 +179,7 @@ def test_departures_from_the_article_are_named(unusual: Built) -> None:
     for view in unusual.section("manual"):
         assert "train.manual.lr is 0.02 (article: 0.01); train.manual.iterations is 30 (article: 3000)." in view
     summary = read_json(unusual.folder / "reports/summary.json")
-    assert set(summary["manual"]["log10_error"]) == {"truth", "exact", "theory"}
+    assert set(summary["manual"]["log10_error"]) == {"truth", "exact", "theory", "excess", "allowed"}
     for view in unusual.section("minibatch"):
         assert "data.plane.file is data/raw/own.csv (article: null)" in view
         assert "data.plane.rows" not in view, "a setting that is not in use"

@@ -70,12 +70,14 @@ def evaluation(
     finished = finished_resamples(e)
     if finished is not None:
         found |= {"resamples": e.count, "resamples_unfinished": int(np.count_nonzero(~finished))}
+    found = {
+        name: significant(value, DIAGNOSED) if isinstance(value, float) else value for name, value in found.items()
+    }
+    in_summary = error | {name: found[name] for name in ("excess", "allowed") if name in found}
     settings = {} if found["state"] in ("finished", "separable", "no_single_solution") else mend(e)
     return {
         "state": found.pop("state"),
-        "diagnosis": {
-            name: significant(value, DIAGNOSED) if isinstance(value, float) else value for name, value in found.items()
-        },
+        "diagnosis": found,
         **({"mend": settings} if settings else {}),
         "article": {**e.published["article"], "numbers": bool({"fitted", "losses"} & set(e.published))},
         **({"chosen_seeds": e.published["chosen_seeds"]} if "chosen_seeds" in e.published else {}),
@@ -87,7 +89,7 @@ def evaluation(
         "quantity": {row.key: quantity(row, judged, e.count) for row in rows},
         "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},
         "error": error,
-        "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in error.items()},
+        "log10_error": {name: round(math.log10(max(value, SMALLEST_ERROR)), 3) for name, value in in_summary.items()},
         "theory": theory(e),
         **({} if answer is None else {"answer": answer.values}),
         "figure": {name: {"caption": drawing.caption} for name, drawing in drawings.items()},

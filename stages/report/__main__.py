@@ -47,8 +47,8 @@ def summary(sections: list[Section]) -> dict[str, Any]:
     """How many checks held, failed and do not apply, and each experiment's state and largest errors (log10)."""
     verdicts = [check["verdict"] for s in sections for check in s["check"].values()]
     checks = {verdict.replace(" ", "_"): verdicts.count(verdict) for verdict in VERDICTS}
-    kept = ("state", "diagnosis", "log10_error")
-    return {"checks": checks, **{s["experiment"]: {name: s[name] for name in kept if name in s} for s in sections}}
+    kept = ("state", "log10_error")
+    return {"checks": checks, **{s["experiment"]: {name: s[name] for name in kept} for s in sections}}
 
 
 def main() -> None:
