@@ -51,7 +51,7 @@ DATA = {
     "round": ("minibatch", table(200, [1.0, 1.0, 1.0]), PLAIN | {"lr": 0.03, "epochs": 1}),
     "units": ("minibatch", table(100, [1e-3, 1.0, 1e4]), PLAIN | {"lr": 0.1, "epochs": 3}),
     "wide": ("minibatch", table(40, [1.0] * 12), PLAIN | {"lr": 0.01, "epochs": 3}),
-    "alike": ("minibatch", table(150, [1.0, 1.0, 1.0], mixed=30.0), PLAIN | {"lr": 0.01, "epochs": 3}),
+    "alike": ("minibatch", table(150, [1.0, 1.0, 1.0], mixed=10.0), PLAIN | {"lr": 0.01, "epochs": 3}),
     "far from 0": ("minibatch", table(80, [1.0, 5.0], mean=1e4), PLAIN | {"lr": 0.01, "epochs": 3}),
     "exact": ("minibatch", table(50, [1.0, 2.0], noise=0.0), PLAIN | {"lr": 0.001, "epochs": 2}),
     "one row a step": ("nn", table(60, [1.0, 3.0]), PLAIN | {"lr": 0.05, "iterations": 100, "log_every": 50}),
