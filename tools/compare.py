@@ -144,9 +144,8 @@ def last_decimal(spelled: str) -> float:
     return 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0.0
 
 
-def compared() -> tuple[list[str], list[tuple[str, str, str, str]]]:
+def compared(single: set[str]) -> tuple[list[str], list[tuple[str, str, str, str]]]:
     """Which results are not the committed bytes, and where they differ by more than the tolerance."""
-    single = single_precision()
     changed = names(git("diff", "--name-only", "-z", "HEAD", "--", *RESULTS))
     new = names(git("ls-files", "-z", "--others", "--exclude-standard", "--", *RESULTS))
     found = [(name, "the file", "nothing", "a new file") for name in new]
@@ -161,15 +160,14 @@ def compared() -> tuple[list[str], list[tuple[str, str, str, str]]]:
     return changed, found
 
 
-def verdict(changed: list[str], found: list[tuple[str, str, str, str]]) -> str:
+def verdict(changed: list[str], found: list[tuple[str, str, str, str]], single: set[str]) -> str:
     """In one line."""
     if found:
         return f"{len(found)} differences from the committed results"
     if changed == ["dvc.lock"]:
         return "identical: all results came out byte for byte; dvc.lock itself was not that of this commit, commit it"
     if changed:
-        bar = SINGLE if single_precision() else RELATIVE
-        return f"equal within {bar:g}, though not byte for byte: {', '.join(changed)}"
+        return f"equal within {SINGLE if single else RELATIVE:g}, though not byte for byte: {', '.join(changed)}"
     total = len(names(git("ls-files", "-z", "--", *RESULTS)))
     return f"identical: all {total} committed results came out byte for byte"
 
@@ -188,8 +186,9 @@ def main() -> None:
     if edited := edited_inputs():
         print(f"not compared with the commit: {', '.join(edited)} {'was' if len(edited) == 1 else 'were'} edited since")
         return
-    changed, found = compared()
-    said = verdict(changed, found)
+    single = single_precision()
+    changed, found = compared(single)
+    said = verdict(changed, found, single)
     if is_row:
         print(row(said.partition(":")[0]))
         return

@@ -51,31 +51,31 @@ def install(versions: dict[str, str]) -> Path:
     print(f"Installing into {folder}; PyTorch is large, this can take minutes.", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     named = [f"{package}=={version}" for package, version in versions.items()]
-    pip(folder, "--dry-run", "--no-deps", *named)  # before anything large is installed
+    pip(folder / BIN, "install", "--dry-run", "--no-deps", *named)  # before anything large is installed
     with tempfile.TemporaryDirectory() as temporary:
         others = Path(temporary) / "others.txt"
         lines = [line for line in text.splitlines() if not pinned(line).keys() & versions.keys()]
         others.write_text("\n".join(lines), encoding="utf-8")
         # the others without what they need, which is pinned too: torch would come along in the version that it has now
-        pip(folder, "--no-deps", "--requirement", str(others))
-    pip(folder, *named)
+        pip(folder / BIN, "install", "--no-deps", "--requirement", str(others))
+    pip(folder / BIN, "install", *named)
     ready.write_text(text, encoding="utf-8")
     return folder / BIN
 
 
-def pip(folder: Path, *arguments: str) -> None:
-    """Installs; ends in one message where that fails."""
-    command = [folder / BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+def pip(bin_folder: Path, command: str, *arguments: str) -> str:
+    """What a command of an environment's pip prints; ends in one message where it fails."""
+    run = [str(bin_folder / "python"), "-m", "pip", command, "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         sys.exit(f"error: pip: {said[0] if said else done.stderr.strip()}")
+    return done.stdout
 
 
 def besides(bin_folder: Path, versions: dict[str, str]) -> list[str]:
     """What else is not as pinned, since the other versions need it so."""
-    freeze = [bin_folder / "python", "-m", "pip", "freeze", "--all"]
-    installed = pinned(subprocess.run(list(map(str, freeze)), capture_output=True, text=True, check=True).stdout)
+    installed = pinned(pip(bin_folder, "freeze", "--all"))
     known = pinned(REQUIREMENTS.read_text(encoding="utf-8")) | versions
     return [
         f"{package} {installed[package]} instead of {version}"

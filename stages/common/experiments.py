@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-EXPLODED = (
-    10  # times the loss at its start: a fit that ends above has exploded; chance takes one only a little above it
-)
+EXPLODED = 10  # times the loss at its start: a fit that ends above has exploded; chance takes one only a little above
 
 
 @dataclass(frozen=True)

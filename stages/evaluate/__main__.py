@@ -49,7 +49,7 @@ from stages.evaluate.figures import (
 )
 from stages.evaluate.mending import mend
 from stages.evaluate.publication import publication_checks
-from stages.evaluate.quantities import Quantity, finished_resamples, quantities
+from stages.evaluate.quantities import Quantity, quantities
 from stages.evaluate.record import record_checks
 from stages.evaluate.second_run import SecondRun, second_run
 
@@ -66,15 +66,12 @@ def evaluation(
 ) -> dict[str, Any]:
     """All that is found, as nested values; what there is not to say has no key."""
     error = {name: significant(value, ERROR_DIGITS[name]) for name, value in errors(e, rows).items()}
-    found = diagnosis(e)
-    finished = finished_resamples(e)
-    if finished is not None:
-        found |= {"resamples": e.count, "resamples_unfinished": int(np.count_nonzero(~finished))}
     found = {
-        name: significant(value, DIAGNOSED) if isinstance(value, float) else value for name, value in found.items()
+        name: significant(value, DIAGNOSED) if isinstance(value, float) else value
+        for name, value in diagnosis(e).items()
     }
     in_summary = error | {name: found[name] for name in ("excess", "allowed") if name in found}
-    settings = {} if found["state"] in ("finished", "separable", "no_single_solution") else mend(e)
+    settings = {} if found["state"] == "finished" else mend(e)
     return {
         "state": found.pop("state"),
         "diagnosis": found,

@@ -141,10 +141,9 @@ def course_deviation(e: Evidence, *, doubt: Array | float = 0.0) -> float | None
     if course is None:
         return None
     recorded = e.history["loss"]
-    mean_square = float(np.mean(e.table.target**2))
     with np.errstate(all="ignore"):
-        allowed = doubt + np.array([loss_unit(loss, mean_square) for loss in recorded.tolist()])
-        compared = (recorded > NEGLIGIBLE * mean_square) & np.isfinite(course.loss) & np.isfinite(allowed)
+        allowed = doubt + np.array([loss_unit(loss, e.mean_square) for loss in recorded.tolist()])
+        compared = (recorded > NEGLIGIBLE * e.mean_square) & np.isfinite(course.loss) & np.isfinite(allowed)
         beyond = np.maximum(np.abs(course.loss - recorded) - allowed, 0)
     return float((beyond[compared] / recorded[compared]).max()) if compared.any() else None
 

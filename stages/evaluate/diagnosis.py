@@ -15,7 +15,6 @@ from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.second_run import rows_a_step
 from stages.theory.bowl import Bowl
 from stages.theory.epochs import Epochs, epochs
-from stages.theory.least_squares import with_ones
 
 SHARE = 0.1  # of what the data leave open
 NOISELESS = 1e-8  # of the variance of y: what is left open where they leave nothing
@@ -38,7 +37,15 @@ class Distance:
 
 
 def diagnosis(e: Evidence) -> dict[str, Any]:
-    """`state` and the numbers that stand behind it."""
+    """`state`, the numbers that stand behind it, and how many resamples of one's own data are finished like the fit."""
+    finished = finished_resamples(e)
+    resamples = (
+        {} if finished is None else {"resamples": e.count, "resamples_unfinished": int(np.count_nonzero(~finished))}
+    )
+    return _state(e) | resamples
+
+
+def _state(e: Evidence) -> dict[str, Any]:
     limits = _limits(e)
     if e.metrics["stopped"] == "diverged":
         return {"state": "diverged", **limits}
@@ -66,7 +73,8 @@ def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> di
         bowl = e.bowl if e.experiment.step == "all rows" else None
         left = bowl and updates_until(bowl, e.theta, lr=e.train.lr, excess=distance.allowed)
         return {"state": "unfinished", **({} if left is None else {"more_updates": left})}
-    floor, error = maps.floor(hessian(e))
+    assert e.bowl is not None
+    floor, error = maps.floor(e.bowl.hessian)
     if floor > distance.allowed and distance.excess < 3 * floor:
         return {"state": "hovering", "floor": floor, "floor_error": error}
     epochs_left = math.log(distance.excess / max(distance.allowed, floor)) / (
@@ -91,8 +99,22 @@ def distance_of(e: Evidence) -> Distance:
     is_likelihood = getattr(e.train, "loss", "") == "bce"
     spare = max(rows - parameters, 1)
     worth = parameters / (2 * rows) if is_likelihood else e.exact.loss * parameters / spare
-    size = float(e.table.target.var()) or float(np.mean(e.table.target**2)) or 1.0  # y may be constant, or 0 throughout
+    size = float(e.table.target.var()) or e.mean_square or 1.0  # y may be constant, or 0 throughout
     return Distance(excess, max(SHARE * worth, NOISELESS * (e.experiment.factor or 1) / 2 * size))
+
+
+def finished_resamples(e: Evidence) -> Array | None:
+    """Which repetitions tell the fit's standard errors, (repetitions,): resamples of one's own data that are finished.
+
+    None where the fit itself is not, or where it has no single end.
+    """
+    if e.data.file is None or e.exact is None or e.metrics["stopped"] == "diverged":
+        return None
+    distance = distance_of(e)
+    if not distance.is_finished:
+        return None
+    is_near = e.repetitions["excess"] <= distance.allowed if "excess" in e.repetitions else True
+    return (e.repetitions["stopped"] != "diverged") & is_near
 
 
 def _limits(e: Evidence) -> dict[str, float]:
@@ -138,16 +160,4 @@ def epoch_maps(e: Evidence, lr: float | None = None) -> Epochs | None:
     in_order = np.tile(np.arange(rows), (count, 1))
     orders = np.random.default_rng(0).permuted(in_order, axis=1) if is_shuffled else in_order
     step = (e.train.lr if lr is None else lr) * (e.experiment.factor or 1) / size
-    return epochs(design(e)[:, :-1], residual, orders, batch_size=size, step=step)
-
-
-def design(e: Evidence) -> Array:
-    """The features as the fit sees them, with a column of ones, (rows, parameters)."""
-    mean, sd = e.scale
-    return with_ones((e.table.features - mean) / sd)
-
-
-def hessian(e: Evidence) -> Array:
-    """Of the loss in the units of the fit."""
-    x = design(e)
-    return (e.experiment.factor or 1) * x.T @ x / len(x)
+    return epochs(e.scaled_features, residual, orders, batch_size=size, step=step)

@@ -80,6 +80,21 @@ class Evidence:
         return (features.mean(axis=0), features.std(axis=0)) if self.standardize else (0.0, 1.0)
 
     @cached_property
+    def scaled_features(self) -> Array:
+        """The features as the fit sees them, (rows, features)."""
+        mean, sd = self.scale
+        return (self.table.features - mean) / sd
+
+    @cached_property
+    def mean_square(self) -> float:
+        """Of the target: the scale of a loss, and of what rounding leaves of it."""
+        return float(np.mean(self.table.target**2))
+
+    def with_settings(self, **changes: object) -> "Evidence":
+        """The same data with other settings of the fit."""
+        return replace(self, train=self.train.model_copy(update=changes))
+
+    @cached_property
     def model(self) -> Model:
         """What is fitted."""
         return model_named(self.experiment.model, self.experiment.factor, self.train.model_dump())

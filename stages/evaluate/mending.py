@@ -1,15 +1,15 @@
 """Which settings would finish a run, from theory: those of the one command that mends it."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stages.common.files import significant
-from stages.evaluate.diagnosis import PATIENCE, SHARE, design, distance_of, epoch_maps, hessian, updates_until
+from stages.evaluate.diagnosis import PATIENCE, SHARE, distance_of, epoch_maps, updates_until
 from stages.evaluate.evidence import Evidence
 from stages.theory.bowl import eigen
+from stages.theory.least_squares import with_ones
 from stages.theory.logistic import logits_of, row_losses
 
 MARGIN = 1.1  # more updates than theory asks for
@@ -37,14 +37,9 @@ def mend(e: Evidence) -> dict[str, Any]:
     return {f"train.{e.experiment.name}.{key}": value for key, value in changes.items() if now[key] != value}
 
 
-def with_settings(e: Evidence, **changes: object) -> Evidence:
-    """The same data with other settings of the fit."""
-    return replace(e, train=e.train.model_copy(update=changes))
-
-
 def better_scale(e: Evidence) -> Evidence | None:
     """The same with the features scaled or not, whichever gives the rounder bowl; None where neither has a bottom."""
-    both = [e if e.standardize == scale else with_settings(e, standardize=scale) for scale in (True, False)]
+    both = [e if e.standardize == scale else e.with_settings(standardize=scale) for scale in (True, False)]
     conditions = [other.bowl.curvature.condition if other.bowl else math.inf for other in both]
     return both[int(np.argmin(conditions))] if min(conditions) < math.inf else None
 
@@ -68,13 +63,14 @@ def single_rows(e: Evidence) -> dict[str, Any] | None:
     scaled = better_scale(e)
     if scaled is None or scaled.bowl is None:
         return None
-    lr, goal = _rounded_down(0.5 / float((design(scaled) ** 2).sum(axis=1).max())), distance_of(e).allowed / 2
+    lr = _rounded_down(0.5 / float((with_ones(scaled.scaled_features) ** 2).sum(axis=1).max()))
+    goal = distance_of(e).allowed / 2
     start = scaled.bowl.excess(scaled.start)
     for _ in range(20):
         maps = epoch_maps(scaled, lr)
         if maps is None:
             return None
-        if maps.shrinks < 1 and maps.floor(hessian(scaled))[0] <= goal:
+        if maps.shrinks < 1 and maps.floor(scaled.bowl.hessian)[0] <= goal:
             passes = max(1, math.ceil(MARGIN * math.log(max(start / goal, 1)) / (-2 * math.log(maps.shrinks))))
             return {"lr": lr, "standardize": scaled.standardize, "iterations": passes * len(e.table.target)}
         lr = _rounded_down(lr / 2)
@@ -84,11 +80,10 @@ def single_rows(e: Evidence) -> dict[str, Any] | None:
 def steep(e: Evidence) -> dict[str, Any] | None:
     """Cross-entropy, all rows in every step, at lr = 1 / the largest curvature that it has anywhere."""
     is_general = e.train.model_dump()["form"] == "general"
-    scaled = with_settings(e, loss="bce", standardize=is_general)
+    scaled = e.with_settings(loss="bce", standardize=is_general)
     if scaled.exact is None:
         return None
-    mean, sd = scaled.scale
-    slopes, _ = logits_of((e.table.features - mean) / sd, scaled.train.model_dump()["form"])
+    slopes, _ = logits_of(scaled.scaled_features, scaled.train.model_dump()["form"])
     rows = len(slopes)
     lr = _rounded_down(4 / float(eigen(slopes / math.sqrt(rows))[0][-1]))
     z = scaled.model.predict(e.table.features, scaled.exact.theta)

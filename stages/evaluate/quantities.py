@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.common.published import decimals_of
 from stages.common.rounding import rounded_loss, rounded_parameter
-from stages.evaluate.diagnosis import distance_of
+from stages.evaluate.diagnosis import finished_resamples
 from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
 from stages.evaluate.second_run import SecondRun
 
@@ -82,7 +82,7 @@ def quantities(e: Evidence, run: SecondRun | None = None) -> list[Quantity]:
     elif run is not None and e.experiment.step == "one row" and run.decided == len(e.trail):
         theta = run.theta[-1]
         losses, _ = e.model.losses(e.model.predict(e.table.features, theta), e.table.target)
-        loss = rounded_loss(float(losses.mean()), float(np.mean(e.table.target**2)))
+        loss = rounded_loss(float(losses.mean()), e.mean_square)
     else:
         theta, loss = None, None
     return [*_parameters(e, theta), *_losses(e, loss), *_ends(e)]
@@ -121,25 +121,11 @@ def _at(values: Array | None, j: int) -> float | None:
     return None if values is None or not np.isfinite(values[j]) else float(values[j])
 
 
-def finished_resamples(e: Evidence) -> Array | None:
-    """Which repetitions tell the fit's standard errors, (repetitions,): resamples of one's own data that are finished.
-
-    None where the fit itself is not, or where it has no single end.
-    """
-    if e.data.file is None or e.exact is None or e.metrics["stopped"] == "diverged":
-        return None
-    distance = distance_of(e)
-    if not distance.is_finished:
-        return None
-    is_near = e.repetitions["excess"] <= distance.allowed if "excess" in e.repetitions else True
-    return (e.repetitions["stopped"] != "diverged") & is_near
-
-
 def _known(e: Evidence, value: float | None, j: int) -> float | None:
     """What every processor finds of parameter j."""
     if value is None:
         return None
-    x = e.table.features[:, j] if j < e.table.features.shape[1] and j < len(e.names) - 1 else np.ones(1)
+    x = e.table.features[:, j] if j < len(e.names) - 1 else np.ones(1)  # of b
     return rounded_parameter(value, float(np.abs(e.table.target).max() / np.abs(x).max()))
 
 
@@ -163,7 +149,7 @@ def _losses(e: Evidence, predicted: float | None) -> Iterator[Quantity]:
     yield Quantity(
         "loss",
         label="final loss",
-        exact=None if e.exact is None else rounded_loss(e.exact.loss, float(np.mean(e.table.target**2))),
+        exact=None if e.exact is None else rounded_loss(e.exact.loss, e.mean_square),
         predicted=predicted if predicted is not None and np.isfinite(predicted) else None,
         fitted=e.metrics["loss"],
         percentile=_percentile(e, "loss", e.metrics["loss"]),

@@ -55,14 +55,13 @@ def losses_check(e: Evidence, run: SecondRun | None) -> Check:
     statement = "recorded losses are those of the data at the recorded parameters"
     count, decided = len(e.trail), 0 if run is None else run.decided
     rows = np.union1d(np.arange(0, count, max(1, count * len(e.table.target) // VISITS)), [count - 1])
-    mean_square = float(np.mean(e.table.target**2))
     share = np.zeros(len(rows))
     for place, row in enumerate(rows):
         recorded, theta = float(e.history["loss"][row]), e.trail[row]
         loss = mean_loss(e, theta, WRITTEN * np.abs(theta))
         if run is not None and row < decided and loss.doubt > TELLING * recorded:
             loss = mean_loss(e, run.theta[row], run.doubt[row])
-        allowed = loss.doubt + WRITTEN * recorded + loss_unit(recorded, mean_square)
+        allowed = loss.doubt + WRITTEN * recorded + loss_unit(recorded, e.mean_square)
         if recorded != loss.value and math.isfinite(allowed):  # beyond the largest float nothing can be said
             share[place] = abs(recorded - loss.value) / max(allowed, np.finfo(float).tiny)
     found = f"{len(rows):,} of {count:,} rows{_off_by(share)}"
@@ -85,7 +84,7 @@ def ends_check(e: Evidence) -> Check:
     made, stop_loss = metrics["iterations"], metrics.get("stop_loss")
     below = history["loss"][:-1] < (-math.inf if e.train.stop_below is None else e.train.stop_below)
     regular = {*range(0, made, every), made, *([made - 1] if stopped == "loss" else [])}
-    floor = loss_unit(0.0, float(np.mean(e.table.target**2)))  # what a loss of 0 is counted as in its logarithm
+    floor = loss_unit(0.0, e.mean_square)  # what a loss of 0 is counted as in its logarithm
     facts = {
         "start": list(metrics["initial"].values()) == e.trail[0].tolist(),
         "fitted": list(metrics["fitted"].values()) == e.trail[-1].tolist(),

@@ -44,7 +44,7 @@ def second_run(e: Evidence) -> SecondRun | None:
     watched = e.history["iteration"][e.history["iteration"] <= min(UPDATES, VISITS // rows_a_step(e))].astype(int)
     (mean, sd), other = e.scale, e.with_other_last_bits
     with np.errstate(all="ignore"):  # a fit that diverges
-        theta = in_csv_units(_theta_at(e, (e.table.features - mean) / sd, e.table.target, watched), mean, sd)
+        theta = in_csv_units(_theta_at(e, e.scaled_features, e.table.target, watched), mean, sd)
         # scaled by the same, since features of mean 0 again would hide what a mean that is a bit off does
         nudged = _theta_at(e, (other.table.features - mean) / sd, other.table.target, watched)
         nudged = in_csv_units(nudged, *other.scale)
@@ -91,8 +91,7 @@ def states(e: Evidence, x: Array, target: Array) -> Iterator[Array]:
 
 def updates_to_stop(e: Evidence, limit: int) -> int | None:
     """How many updates the fit makes until its loss over all rows has met stop_below; None if more than the limit."""
-    mean, sd = e.scale
-    x, target, below = (e.table.features - mean) / sd, e.table.target, e.train.stop_below or 0
+    x, target, below = e.scaled_features, e.table.target, e.train.stop_below or 0
     for update, theta in zip(range(limit), states(e, x, target), strict=False):
         losses, _ = e.model.losses(e.model.predict(x, theta), target)
         if losses.mean() < below:

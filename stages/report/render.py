@@ -78,8 +78,6 @@ COLUMNS = {  # of the table: a quantity's key in the file
     "percentile": "percentile",
     "verdict": "verdict",
 }
-
-
 TEXTS = ("published", "percentile", "verdict")
 
 

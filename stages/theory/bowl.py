@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.theory.least_squares import Array, least_squares, with_ones
+from stages.theory.least_squares import Array, LeastSquares, least_squares, with_ones
 
 
 @dataclass(frozen=True)
@@ -122,17 +122,22 @@ class Bowl:
             return None
         with np.errstate(over="ignore", invalid="ignore"):  # a course that diverges
             multiplier = _multiplier(np.asarray(iterations)[:, np.newaxis], lr * self._h, accumulate)
-            along = (
-                self._V.T @ (self._in_units_of_fit(start) - self._solution.theta)
-            ) * multiplier  # (iterations, eigenvectors)
+            along = self._along(start, self._solution) * multiplier  # (iterations, eigenvectors)
             excess = (self._h * along**2).sum(axis=1) / 2
             theta = self._solution.theta + along @ self._V.T
             weights = theta[:, :-1] / self._sd
             loss = self._factor / 2 * self._solution.mean_square + excess
             return Course(np.column_stack([weights, theta[:, -1] - weights @ self._mean]), loss, excess)
 
-    def _in_units_of_fit(self, theta: Array) -> Array:
-        return np.append(theta[:-1] * self._sd, theta[-1] + theta[:-1] @ self._mean)
+    @property
+    def hessian(self) -> Array:
+        """In the units of the fit, (features + 1, features + 1)."""
+        return (self._V * self._h) @ self._V.T
+
+    def _along(self, theta: Array, solution: LeastSquares) -> Array:
+        """The distance from the solution along each eigenvector, of theta in the CSV's units."""
+        in_units_of_fit = np.append(theta[:-1] * self._sd, theta[-1] + theta[:-1] @ self._mean)
+        return self._V.T @ (in_units_of_fit - solution.theta)
 
     def swing(self, start: Array, *, lr: float) -> float | None:
         """The largest loss of descent with accumulating gradients from theta, in the CSV's units; None if not bounded.
@@ -142,13 +147,15 @@ class Bowl:
         damping = 1 - lr * self._h / 4
         if self._solution is None or damping.min() <= 0:
             return None
-        along = self._V.T @ (self._in_units_of_fit(start) - self._solution.theta)
+        along = self._along(start, self._solution)
         return float(self._factor / 2 * self._solution.mean_square + (self._h * along**2 / damping).sum() / 2)
 
     def excess(self, theta: Array) -> float:
         """How far the loss at theta, in the CSV's units, lies above its minimum, e'He / 2; nan without a single one."""
-        course = self.course(theta, np.zeros(1), lr=0.0, accumulate=False)
-        return math.nan if course is None else float(course.excess[0])
+        if self._solution is None:
+            return math.nan
+        with np.errstate(over="ignore"):  # at a theta that has exploded
+            return float((self._h * self._along(theta, self._solution) ** 2).sum() / 2)
 
 
 def _multiplier(k: Array, lr_h: Array, accumulate: bool) -> Array:

@@ -1,7 +1,5 @@
 """What the missing zeroing does here: how many updates the same program needs to its stop with zeroed gradients."""
 
-from dataclasses import replace
-
 from stages.evaluate.evidence import Evidence
 from stages.evaluate.figures import Answer
 from stages.evaluate.second_run import updates_to_stop
@@ -14,6 +12,5 @@ def answer(e: Evidence) -> Answer | None:
     if e.differs or e.metrics["stopped"] != "loss":
         return None
     allowed = e.train.model_dump()["iterations"]
-    zeroed = replace(e, train=e.train.model_copy(update={"zero_grad": True}))
-    needed = updates_to_stop(zeroed, PATIENCE * allowed)
+    needed = updates_to_stop(e.with_settings(zero_grad=True), PATIENCE * allowed)
     return None if needed is None else Answer(values={"zeroed_updates": needed, "allowed": allowed}, figures={})
