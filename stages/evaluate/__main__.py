@@ -45,6 +45,8 @@ from stages.evaluate.figures import (
     evenly_spaced,
     fit_drawing,
     loss_drawing,
+    observed_drawing,
+    residual_drawing,
     shown_features,
 )
 from stages.evaluate.mending import mend
@@ -143,22 +145,33 @@ def theory(e: Evidence) -> dict[str, Any]:
         "smallest_eigenvalue": float(c.eigenvalues[0]),
         "largest_eigenvalue": float(c.eigenvalues[-1]),
         **({"condition_number": c.condition} if math.isfinite(c.condition) else {}),
-        "stable_lr": c.stable_lr,
-        "accumulating_lr": c.accumulating_lr,
+        **({"stable_lr": c.stable_lr, "accumulating_lr": c.accumulating_lr} if e.experiment.step == "all rows" else {}),
     }
 
 
 def course(e: Evidence) -> Columns:
     """The recorded rows for the page to step through, and the line that each of them draws."""
     frames = evenly_spaced(len(e.history["loss"]), MAX_FRAMES)
-    shown = shown_features(e.table)
-    lines = [e.model.drawn(theta, shown) or (math.nan, math.nan, math.nan) for theta in e.trail[frames]]
+    shown, nowhere = shown_features(e), (math.nan, math.nan, math.nan)
+    lines = [(shown and e.model.drawn(theta, shown)) or nowhere for theta in e.trail[frames]]
     return {
         "iteration": e.history["iteration"][frames].astype(int).tolist(),
         "loss": e.history["loss"][frames].tolist(),
         **dict(zip(e.names, e.trail[frames].T.tolist(), strict=True)),
         **dict(zip("pqr", np.array(lines).T.tolist(), strict=True)),
     }
+
+
+def drawn(e: Evidence, rows: list[Quantity]) -> dict[str, Drawing]:
+    """The figures of the run; `fit` and `loss` are those that the page moves."""
+    shown, loss = shown_features(e), loss_drawing(e, rows)
+    if e.data.file is None or e.table.has_classes:
+        assert shown is not None
+        return {"fit": fit_drawing(e, shown), "loss": loss}
+    observed, residuals = observed_drawing(e), residual_drawing(e)
+    if shown is None:
+        return {"fit": observed, "loss": loss, "residuals": residuals}
+    return {"fit": fit_drawing(e, shown), "loss": loss, "observed": observed, "residuals": residuals}
 
 
 def all_checks(e: Evidence, rows: list[Quantity], answer: Answer | None, run: SecondRun | None) -> list[Check]:
@@ -195,7 +208,7 @@ def main() -> None:
     rows = quantities(e, run)
     with mpl.rc_context(fname=STYLE):
         answer = ANSWERS[name](e) if name in ANSWERS else None
-        drawings = {"fit": fit_drawing(e), "loss": loss_drawing(e, rows), **(answer.figures if answer else {})}
+        drawings = drawn(e, rows) | (answer.figures if answer else {})
         for figure, drawing in drawings.items():
             write_text(as_svg(drawing.figure, f"{name}-{figure}"), FIGURES / name / f"{figure}.svg")
         found = evaluation(e, rows, all_checks(e, rows, answer, run), answer, drawings)

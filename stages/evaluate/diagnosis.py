@@ -4,6 +4,7 @@ A run is finished where its loss is so near to the minimum that the data can't t
 loss p / (n - p) for p parameters and n rows, a maximum of the likelihood by p / (2n), and a tenth of that is enough.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from stages.common.experiments import EXPLODED
 from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.second_run import rows_a_step
 from stages.theory.bowl import Bowl
-from stages.theory.epochs import Epochs, epochs
+from stages.theory.epochs import Epochs, epochs, passes_zero
 
 SHARE = 0.1  # of what the data leave open
 NOISELESS = 1e-8  # of the variance of y: what is left open where they leave nothing
@@ -76,7 +77,8 @@ def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> di
     assert e.bowl is not None
     floor, error = maps.floor(e.bowl.hessian)
     if floor > distance.allowed and distance.excess < 3 * floor:
-        return {"state": "hovering", "floor": floor, "floor_error": error}
+        lr = lr_of_floor(e, distance.allowed)
+        return {"state": "hovering", "floor": floor, "floor_error": error, **({} if lr is None else {"lr": lr})}
     epochs_left = math.log(distance.excess / max(distance.allowed, floor)) / (
         -2 * math.log(max(maps.shrinks, np.finfo(float).tiny))
     )
@@ -118,11 +120,42 @@ def finished_resamples(e: Evidence) -> Array | None:
 
 
 def _limits(e: Evidence) -> dict[str, float]:
-    """The learning rate below which full-batch descent is stable, or bounded where gradients are never zeroed."""
-    if e.bowl is None or e.experiment.step != "all rows":
+    """`limit`, the learning rate from which the error grows: of all rows, or of rows in a fixed order, exactly.
+
+    Of all rows whose gradients are never zeroed it is where the swing is no longer bounded. Of rows that are shuffled
+    anew it is where the mean square of the error grows, and `typical_limit` where nearly all runs do.
+    """
+    if e.bowl is None:
         return {}
     curvature = e.bowl.curvature
-    return {"limit": curvature.stable_lr if e.train.zero_grad else curvature.accumulating_lr}
+    if e.experiment.step == "all rows":
+        return {"limit": curvature.stable_lr if e.train.zero_grad else curvature.accumulating_lr}
+    maps = functools.cache(lambda lr: epoch_maps(e, lr))
+    if not e.train.zero_grad or maps(e.train.lr) is None:
+        return {}
+    near, tiny = curvature.stable_lr, 1e-6  # the slowest direction shrinks by as little in an epoch
+    limit = passes_zero(lambda lr: _log(maps(lr).mean_square_growth) - tiny, near)
+    typical = None if is_in_order(e) else passes_zero(lambda lr: maps(lr).typical_growth() - tiny, near)
+    found = {"limit": limit, "typical_limit": typical}
+    return {name: lr for name, lr in found.items() if lr is not None}
+
+
+def _log(growth: float) -> float:
+    """The products of thousands of rows may be 0."""
+    return math.log(growth) if growth > 0 else -math.inf
+
+
+def lr_of_floor(e: Evidence, target: float) -> float | None:
+    """The learning rate at which batches of this size leave descent so far above its minimum."""
+    assert e.bowl is not None
+    hessian = e.bowl.hessian
+
+    def rising(lr: float) -> float:
+        maps = epoch_maps(e, lr)
+        assert maps is not None
+        return math.log(maps.floor(hessian)[0] / target)
+
+    return passes_zero(rising, e.train.lr)
 
 
 def updates_until(bowl: Bowl, start: Array, *, lr: float, excess: float) -> int | None:
@@ -147,17 +180,22 @@ def updates_until(bowl: Bowl, start: Array, *, lr: float, excess: float) -> int 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
+def is_in_order(e: Evidence) -> bool:
+    """Whether each epoch reads the rows as the one before: one by one in their order, or all at once."""
+    return e.experiment.step != "batch" or rows_a_step(e) >= len(e.table.target)
+
+
 def epoch_maps(e: Evidence, lr: float | None = None) -> Epochs | None:
     """The maps of an epoch at this learning rate, or another; None where full batches or too many numbers make it."""
     if e.bowl is None or e.exact is None or e.experiment.step not in ("batch", "one row") or len(e.theta) > PARAMETERS:
         return None
     rows, size = len(e.table.target), rows_a_step(e)
     residual = e.table.target - e.model.predict(e.table.features, e.exact.theta)
-    is_shuffled = e.experiment.step == "batch" and size < rows
-    count = min(ORDERS, VISITS // (rows * len(e.theta))) if is_shuffled else 1
-    if (not count >= 10 and is_shuffled) or rows * len(e.theta) > VISITS:
+    most = VISITS // (rows * len(e.theta))
+    count = 1 if is_in_order(e) else min(ORDERS, most)
+    if most < 1 or (count < 10 and not is_in_order(e)):
         return None
     in_order = np.tile(np.arange(rows), (count, 1))
-    orders = np.random.default_rng(0).permuted(in_order, axis=1) if is_shuffled else in_order
+    orders = in_order if is_in_order(e) else np.random.default_rng(0).permuted(in_order, axis=1)
     step = (e.train.lr if lr is None else lr) * (e.experiment.factor or 1) / size
     return epochs(e.scaled_features, residual, orders, batch_size=size, step=step)

@@ -23,15 +23,18 @@ from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, MaxNLocator
 
 from stages.common.tables import Table
 from stages.evaluate.evidence import Array, Evidence
+from stages.evaluate.goodness import of_fit
 from stages.evaluate.quantities import Quantity
 from stages.theory.models import DrawnLine, Shown
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 MAX_POINTS = 1000  # points drawn of a data set; more would only make the file large
 MAX_FRAMES = 500  # recorded iterations drawn, and steps of the page's slider
+FURTHEST = 1e100  # a fitted value beyond this is drawn there
 VISIBLE_LOSS = 1e12  # a loss above this is drawn at it; runs that diverge reach the largest float
 LEGEND_CHARACTERS = 48  # that fit into one line above a figure
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+ALIKE = 0.999  # two features more correlated than this count as if this much
 OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
 
 # name: (on light paper, on dark paper). Okabe and Ito's blue, vermillion and orange, lightened for dark paper.
@@ -70,12 +73,37 @@ def evenly_spaced(count: int, limit: int) -> Array:
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
-def shown_features(table: Table) -> Shown:
-    """The features on the axes: for classes the first two; else the second, as in minibatch's article, or the one."""
+def shown_features(e: Evidence) -> Shown | None:
+    """The features on the axes: of classes the two that separate best; else the one, or minibatch's second.
+
+    The second is what its article draws. None for one's own data with several features: a line over one of them, at the
+    mean of the others, would miss the rows.
+    """
+    table = e.table
     features, means = len(table.feature_names), table.features.mean(axis=0)
     if table.has_classes:
-        return Shown(0, 1 if features > 1 else None, means)
-    return Shown(min(1, features - 1), None, means)
+        return Shown(*best_pair(table), means) if features > 1 else Shown(0, None, means)
+    return None if e.data.file is not None and features > 1 else Shown(min(1, features - 1), None, means)
+
+
+def best_pair(table: Table) -> tuple[int, int]:
+    """The two features in which the classes lie furthest apart, by Mahalanobis's distance between their means.
+
+    With differences d in units of the spread within the classes, and the correlation r of two features there, its
+    square is (d_i^2 - 2 r d_i d_j + d_j^2) / (1 - r^2) (Fisher, The use of multiple measurements in taxonomic problems,
+    1936).
+    """
+    classes = [table.features[table.target == label] for label in (0, 1)]
+    means = [rows.mean(axis=0) for rows in classes]
+    within = np.concatenate([rows - mean for rows, mean in zip(classes, means, strict=True)])
+    spread = np.sqrt((within**2).mean(axis=0))
+    spread[spread == 0] = 1
+    d = (means[1] - means[0]) / spread
+    r = np.clip((within / spread).T @ (within / spread) / len(within), -ALIKE, ALIKE)
+    squares = (d[:, np.newaxis] ** 2 - 2 * r * d[:, np.newaxis] * d + d**2) / (1 - r**2)
+    pairs = np.triu(np.round(squares, 6), k=1)  # rounded, so that every processor chooses the same
+    first, second = np.unravel_index(int(np.argmax(pairs)), pairs.shape)
+    return (int(first), int(second)) if second > first else (0, 1)
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -120,9 +148,9 @@ def _loss_caption(loss: Array, drawn: int, *, with_published: bool) -> str:
 # --- the data --------------------------------------------------------------------------------------------------------
 
 
-def fit_drawing(e: Evidence) -> Drawing:
+def fit_drawing(e: Evidence, shown: Shown) -> Drawing:
     """The data with the fitted line or boundary, for the page to move; its start, the truth, and what met the stop."""
-    table, shown, trail = e.table, shown_features(e.table), e.trail
+    table, trail = e.table, e.trail
     x = table.features[:, shown.across]
     y = table.target if shown.up is None else table.features[:, shown.up]
     start, last = (e.model.drawn(theta, shown) for theta in (trail[0], trail[-1]))
@@ -132,8 +160,9 @@ def fit_drawing(e: Evidence) -> Drawing:
     axes = figure.subplots()
     _draw_points(axes, x, y, table.target if table.has_classes else None)
     axes.set(xlim=_limits(x), ylim=_limits(y))
-    for line in (start, last):
-        _make_room_for(line, axes)
+    if len(table.feature_names) <= 2:  # else a boundary at the means of the others may be anywhere
+        for line in (start, last):
+            _make_room_for(line, axes)
     still = [(true, INK, (0, (4, 3)), "truth"), (start, AXIS, "-", "start"), (met, ORANGE, "-", "met the stop")]
     for line, color, style, label in still:
         segment = _segment(line, axes)
@@ -150,14 +179,13 @@ def fit_drawing(e: Evidence) -> Drawing:
 
 
 def _fit_caption(table: Table, shown: Shown) -> str:
-    names, rows = table.feature_names, len(table.target)
+    names = table.feature_names
     axes = [names[j] for j in (shown.across, shown.up) if j is not None]
     hidden = [name for name in names if name not in axes]
     what = "boundary" if table.has_classes else "fitted line"
     held = f", {', '.join(hidden[:5])}{', ...' if len(hidden) > 5 else ''} held at the mean" if hidden else ""
     over = f" over {' and '.join(axes)}" if hidden else ""
-    thinned = f"; {MAX_POINTS:,} of the rows drawn" if rows > MAX_POINTS else ""
-    return f"Data ({rows:,} rows{thinned}){over} with the {what}{held}."
+    return f"Data ({_rows(table)}){over} with the {what}{held}."
 
 
 def _draw_points(axes: Axes, x: Array, y: Array, label: Array | None) -> None:
@@ -218,6 +246,55 @@ def _segment(line: DrawnLine | None, axes: Axes) -> Segment | None:
 def _draw_segment(axes: Axes, segment: Segment, **style: object) -> None:
     xa, ya, xb, yb = segment
     axes.plot([xa, xb], [ya, yb], scalex=False, scaley=False, **style)  # type: ignore[arg-type]
+
+
+# --- one's own data, of any number of features ----------------------------------------------------------------------
+
+
+def observed_drawing(e: Evidence) -> Drawing:
+    """The target over what the fit says of it, with the line on which the two are equal."""
+    y, fitted = e.table.target, _fitted(e)
+    figure = Figure()
+    axes = figure.subplots()
+    _draw_points(axes, fitted, y, None)
+    axes.set(xlim=_limits(fitted), ylim=_limits(y))
+    axes.axline(
+        (float(y.mean()), float(y.mean())), slope=1, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="equal"
+    )
+    axes.set_xlabel(f"fitted {e.target_name}", parse_math=False)
+    axes.set_ylabel(e.target_name, parse_math=False)
+    add_legend(figure, axes)
+    found = of_fit(e)
+    said = "" if found is None else f" R² is {found:.4g}."
+    return Drawing(figure, f"{e.target_name} over what the fit says of it ({_rows(e.table)}).{said}")
+
+
+def residual_drawing(e: Evidence) -> Drawing:
+    """What the fit leaves of the target, over what it says of it: a pattern here is what a line can't say."""
+    fitted = _fitted(e)
+    residual = e.table.target - fitted
+    figure = Figure()
+    axes = figure.subplots()
+    _draw_points(axes, fitted, residual, None)
+    axes.set(xlim=_limits(fitted), ylim=_limits(residual))
+    axes.axhline(0, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="no error")
+    axes.set_xlabel(f"fitted {e.target_name}", parse_math=False)
+    axes.set_ylabel("observed - fitted", parse_math=False)
+    add_legend(figure, axes)
+    return Drawing(
+        figure,
+        f"What the fit leaves of {e.target_name}, over what it says of it: a bend or a funnel here is what a line can't say.",
+    )
+
+
+def _fitted(e: Evidence) -> Array:
+    with np.errstate(over="ignore"):  # a fit that has exploded
+        return np.clip(e.model.predict(e.table.features, e.theta), -FURTHEST, FURTHEST)
+
+
+def _rows(table: Table) -> str:
+    rows = len(table.target)
+    return f"{rows:,} rows" + (f", {MAX_POINTS:,} of them drawn" if rows > MAX_POINTS else "")
 
 
 # --- what all figures share ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from stages.common.published import decimals_of
 from stages.common.rounding import rounded_loss, rounded_parameter
 from stages.evaluate.diagnosis import finished_resamples
 from stages.evaluate.evidence import MIN_REPETITIONS, Array, Evidence
+from stages.evaluate.goodness import of_exact, of_exact_unseen, of_fit, of_fit_unseen
 from stages.evaluate.second_run import SecondRun
 
 CENTRAL = (0.5, 99.5)  # percent: the ends of the central 99 %
@@ -85,7 +86,7 @@ def quantities(e: Evidence, run: SecondRun | None = None) -> list[Quantity]:
         loss = rounded_loss(float(losses.mean()), e.mean_square)
     else:
         theta, loss = None, None
-    return [*_parameters(e, theta), *_losses(e, loss), *_ends(e)]
+    return [*_parameters(e, theta), *_losses(e, loss), *_ends(e), *_goodness(e)]
 
 
 def _parameters(e: Evidence, predicted: Array | None) -> Iterator[Quantity]:
@@ -165,16 +166,20 @@ def _ends(e: Evidence) -> Iterator[Quantity]:
         yield Quantity(
             "iterations", label="updates made", predicted=predicted_updates(e), fitted=updates, percentile=percentile
         )
-    if "accuracy" in e.metrics:
-        value = e.metrics["accuracy"]
-        exact = None if e.exact is None else accuracy(e, e.exact.theta)
-        percentile = _percentile(e, "accuracy", value)
-        yield Quantity("accuracy", label="accuracy", exact=exact, fitted=value, percentile=percentile)
 
 
-def accuracy(e: Evidence, theta: Array) -> float:
-    """The share of rows on the right side of a boundary."""
-    return float(np.mean((e.model.predict(e.table.features, theta) > 0) == (e.table.target == 1)))
+def _goodness(e: Evidence) -> Iterator[Quantity]:
+    """On the rows of the fit, and of one's own data on rows that it has not seen."""
+    key, name, is_own = (
+        ("accuracy", "accuracy", True) if e.table.has_classes else ("r_squared", "R²", bool(e.data.file))
+    )
+    if is_own:
+        value = e.metrics.get(key, of_fit(e))
+        percentile = None if value is None else _percentile(e, key, value)
+        yield Quantity(key, label=name, exact=of_exact(e), fitted=value, percentile=percentile)
+    if e.data.file is not None:
+        unseen = f"{key}_unseen", f"{name} on rows not seen"
+        yield Quantity(unseen[0], label=unseen[1], exact=of_exact_unseen(e), fitted=of_fit_unseen(e))
 
 
 def predicted_updates(e: Evidence) -> int | None:

@@ -9,6 +9,7 @@ run  python -m stages.replicate.logistic
 """
 
 import copy
+import functools
 from typing import Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from stages.common.schema import ClustersData, LogisticTraining, Replicate
 from stages.common.tables import Table, read_clusters
 from stages.replicate.runs import (
     Array,
+    Fresh,
     Runs,
     chunks,
     descend,
@@ -96,16 +98,22 @@ def repeat(features: Array, label: Array, start: Array, settings: LogisticTraini
     return runs, MeanLogisticLoss(features, label, settings.loss, settings.form).accuracy(runs.theta)
 
 
-def fresh_clusters(
-    data: ClustersData, own: Table | None, repetitions: int, generator: np.random.Generator
-) -> tuple[Array, Array]:
-    """Features (rows, repetitions, 2) and label (rows, repetitions): drawn, or an own CSV's rows with replacement."""
+def fresh_clusters(data: ClustersData, own: Table | None, repetitions: int, generator: np.random.Generator) -> Fresh:
+    """Two clusters drawn, or an own CSV's rows drawn with replacement."""
     if own is not None:
         return resampled(own, repetitions, generator)
     label = np.repeat([0, 1], data.rows_per_cluster)
     noise = data.std * generator.standard_normal((len(label), repetitions, 2))
     features = np.array(data.centers)[label][:, np.newaxis] + noise
-    return features, np.tile(label[:, np.newaxis], repetitions).astype(float)
+    return Fresh(features, np.tile(label[:, np.newaxis], repetitions).astype(float))
+
+
+def is_right(own: Table, theta: Array, *, form: str) -> Array:
+    """Whether each row of a table is on the right side of each boundary, (rows, repetitions)."""
+    x = own.features
+    z = x @ theta[:, :-1].T + theta[:, -1] if form == "general" else x[:, :1] * theta[:, 0] + theta[:, 1] - x[:, 1:]
+    is_one: Array = own.target == 1
+    return (z > 0) == is_one[:, np.newaxis]
 
 
 def main() -> None:
@@ -115,13 +123,13 @@ def main() -> None:
     own = own_table("clusters", data, read_clusters)
     parts, accuracy = [], []
     for repetitions, generator in chunks("logistic", replicate, own, drawn=2 * data.rows_per_cluster):
-        features, label = fresh_clusters(data, own, repetitions, generator)
+        features, label, left_out = fresh_clusters(data, own, repetitions, generator)
         if settings.form == "slope-intercept":
             start = np.tile([1.0, 0.0], (repetitions, 1))
         else:
             start = np.zeros((repetitions, features.shape[2] + 1))
         runs, right = repeat(features, label, start, settings)
-        parts.append(runs)
+        parts.append(runs.scored(own, left_out, functools.partial(is_right, form=settings.form)))
         accuracy += right.tolist()
     write_runs("logistic", Runs.joined(parts), {"accuracy": accuracy}, own)
 

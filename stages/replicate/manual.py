@@ -71,8 +71,9 @@ def main() -> None:
     printed = [int(k) for k in published["losses"] if int(k) <= settings.iterations]
     from_random, losses = [], []
     for repetitions, generator in chunks("manual", replicate, own, drawn=data.rows):
-        features, target = fresh_linear_sets(data, own, repetitions, generator)
-        from_random.append(repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings)[0])
+        features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
+        runs, _ = repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings)
+        from_random.append(runs.scored(own, left_out))
         start = np.tile([float(published["start"]["w"]), float(published["start"]["b"])], (repetitions, 1))
         losses.append(repeat(features, target, start, settings, printed)[1])
     write_runs("manual", Runs.joined(from_random), loss_columns(printed, losses), own)

@@ -102,13 +102,13 @@ def main() -> None:
     printed = [int(k) for k in read_published("minibatch")["losses"] if int(k) in ends]
     parts, losses = [], []
     for repetitions, generator in chunks("minibatch", replicate, own, drawn=data.rows):
-        features, target = fresh_linear_sets(data, own, repetitions, generator)
+        features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         weights = 0.01 * generator.standard_normal((repetitions, features.shape[2]))
         start = np.column_stack([weights, np.zeros(repetitions)])
         in_order = np.tile(np.arange(rows)[:, np.newaxis], repetitions)
         orders = (generator.permuted(in_order, axis=0) for _ in range(settings.epochs))
         runs, losses_of_chunk = repeat(features, target, start, orders, settings, printed)
-        parts.append(runs)
+        parts.append(runs.scored(own, left_out))
         losses.append(losses_of_chunk)
     write_runs("minibatch", Runs.joined(parts), loss_columns(printed, losses), own)
 

@@ -104,10 +104,10 @@ def main() -> None:
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
     for repetitions, generator in chunks("nn", replicate, own, drawn=data.rows):
-        features, target = fresh_linear_sets(data, own, repetitions, generator)
+        features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         bound = 1 / np.sqrt(features.shape[2])
         starts.append(generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1)))
-        parts.append(repeat(features, target, starts[-1], settings, record))
+        parts.append(repeat(features, target, starts[-1], settings, record).scored(own, left_out))
     runs = Runs.joined(parts)
     names = parameter_names(runs.theta.shape[1] - 1)
     start = np.concatenate(starts).T.tolist()

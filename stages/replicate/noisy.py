@@ -66,10 +66,10 @@ def main() -> None:
     own = own_table("noisy_line", data, read_linear_set)
     parts, eigenvalues = [], []
     for repetitions, generator in chunks("noisy", replicate, own, drawn=data.rows):
-        features, target = fresh_linear_sets(data, own, repetitions, generator)
+        features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         start = np.column_stack([generator.standard_normal(repetitions), np.zeros(repetitions)])
         runs, largest = repeat(features, target, start, settings)
-        parts.append(runs)
+        parts.append(runs.scored(own, left_out))
         eigenvalues += largest.tolist()
     write_runs("noisy", Runs.joined(parts), {"largest_eigenvalue": eigenvalues}, own)
 

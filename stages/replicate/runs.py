@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -49,14 +49,24 @@ def chunks(
 # --- fresh data ------------------------------------------------------------------------------------------------------
 
 
+class Fresh(NamedTuple):
+    """Data of as many repetitions.
+
+    Attributes:
+        features: (rows, repetitions, features).
+        target: (rows, repetitions).
+        left_out: (rows, repetitions), which of one's own rows a resample does not have; None of data that are drawn.
+    """
+
+    features: Array
+    target: Array
+    left_out: Array | None = None
+
+
 def fresh_linear_sets(
     settings: LinearData, own: Table | None, repetitions: int, generator: np.random.Generator
-) -> tuple[Array, Array]:
-    """Data of as many repetitions: drawn as the settings say, or an own CSV's rows drawn with replacement (bootstrap).
-
-    Returns:
-        features (rows, repetitions, features) and target (rows, repetitions).
-    """
+) -> Fresh:
+    """Data drawn as the settings say, or an own CSV's rows drawn with replacement (bootstrap)."""
     if own is not None:
         return resampled(own, repetitions, generator)
     shape = (settings.rows, repetitions, len(settings.weights))
@@ -69,13 +79,20 @@ def fresh_linear_sets(
         target += weight * features[:, :, j]
     if settings.noise:
         target += settings.noise * generator.standard_normal(shape[:2])
-    return features, target
+    return Fresh(features, target)
 
 
-def resampled(own: Table, repetitions: int, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Rows of a table drawn with replacement: features (rows, repetitions, features) and target (rows, repetitions)."""
+def resampled(own: Table, repetitions: int, generator: np.random.Generator) -> Fresh:
+    """Rows of a table drawn with replacement."""
     rows = generator.integers(0, len(own.target), (len(own.target), repetitions))
-    return own.features[rows], own.target[rows]
+    left_out = np.ones(rows.shape, dtype=bool)
+    np.put_along_axis(left_out, rows, False, axis=0)
+    return Fresh(own.features[rows], own.target[rows], left_out)
+
+
+def squared_errors(own: Table, theta: Array) -> Array:
+    """Of lines, on each row of a table, (rows, repetitions)."""
+    return (own.features @ theta[:, :-1].T + theta[:, -1] - own.target[:, np.newaxis]) ** 2
 
 
 def own_table(data_set: str, settings: DataSet, read: Callable[[Path], Table]) -> Table | None:
@@ -178,6 +195,8 @@ class Runs:
         stopped: (repetitions,), `iterations`, `loss` or `diverged`.
         stop_loss: (repetitions,), nan where a run did not stop on its loss.
         excess: (repetitions,), the loss above its minimum; nan where theory has none.
+        unseen: (repetitions,), the mean score of rows that a resample of one's own data left out; nan where there are
+            none.
         theta_at: (recorded, repetitions, parameters), nan for iterations that a run did not reach.
     """
 
@@ -189,6 +208,7 @@ class Runs:
         self.stopped = np.full(repetitions, "iterations", dtype=object)
         self.stop_loss = np.full(repetitions, np.nan)
         self.excess = np.full(repetitions, np.nan)
+        self.unseen = np.full(repetitions, np.nan)
         self.theta_at = np.full((len(record), repetitions, parameters), np.nan)
         self._limit = limit
         self._stop_below = -np.inf if stop_below is None else stop_below
@@ -251,11 +271,26 @@ class Runs:
         self.theta, self.theta_at = in_csv_units(self.theta), in_csv_units(self.theta_at)
         return self
 
+    def scored(
+        self, own: Table | None, left_out: Array | None, score: Callable[[Table, Array], Array] = squared_errors
+    ) -> Self:
+        """The same runs, each tried on the rows that it has not seen ("out of bag").
+
+        Args:
+            own: the table that was resampled, if one was.
+            left_out: (rows, repetitions), the rows that a resample does not have.
+            score: of theta (repetitions, parameters), in the CSV's units, on each row, (rows, repetitions).
+        """
+        if own is not None and left_out is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # runs that diverged; resamples that have all rows
+                self.unseen = np.where(left_out, score(own, self.theta), 0).sum(axis=0) / left_out.sum(axis=0)
+        return self
+
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The runs of all chunks, in order."""
         whole = object.__new__(cls)
-        for name in ("theta", "loss", "iterations", "stopped", "stop_loss", "excess"):
+        for name in ("theta", "loss", "iterations", "stopped", "stop_loss", "excess", "unseen"):
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
         whole.theta_at = np.concatenate([part.theta_at for part in parts], axis=1)
         return whole
@@ -318,15 +353,17 @@ def descend(
 def write_runs(experiment: str, runs: Runs, more: Columns, own: Table | None) -> None:
     """reports/replicates/<experiment>.csv: a row a repetition, with the digits that a thousand of them can tell.
 
-    Of one's own data also the excess, by which it is known which resamples are finished.
+    Of one's own data also the excess, by which it is known which resamples are finished, and how they do on the rows
+    that they left out.
     """
     names = parameter_names(runs.theta.shape[1] - 1)
+    of_resamples = {} if own is None else {"excess": runs.excess, "unseen": runs.unseen}
     columns = {
         **dict(zip(names, runs.theta.T.tolist(), strict=True)),
         "loss": runs.loss.tolist(),
         "iterations": runs.iterations.tolist(),
         "stopped": runs.stopped.tolist(),
-        **({} if own is None or np.isnan(runs.excess).all() else {"excess": runs.excess.tolist()}),
+        **{name: values.tolist() for name, values in of_resamples.items() if not np.isnan(values).all()},
         **more,
     }
     write_csv(columns, REPLICATES / f"{experiment}.csv", digits=ESTIMATED)

@@ -17,7 +17,7 @@ from stages.common.errors import run_stage
 from stages.common.files import ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.params import load_group
 from stages.common.schema import LinearData, Replicate, SharedTraining
-from stages.common.tables import read_linear_set
+from stages.common.tables import Table, read_linear_set
 from stages.replicate.runs import (
     Array,
     Runs,
@@ -92,6 +92,12 @@ def ways(runs: Runs, record: Sequence[int]) -> Columns:
     return dict(zip(("repetition", "iteration", "w", "b"), map(list, zip(*rows, strict=True)), strict=True))
 
 
+def squared_errors(own: Table, theta: Array) -> Array:
+    """On each row of a table, (rows, repetitions)."""
+    w, b = theta.T
+    return (w * (w * own.features + b) + b - own.target[:, np.newaxis]) ** 2
+
+
 def main() -> None:
     data = load_group("data.stream", LinearData)
     settings = load_group("train.shared", SharedTraining)
@@ -103,9 +109,10 @@ def main() -> None:
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
     for repetitions, generator in chunks("shared", replicate, own, drawn=data.rows):
-        features, target = fresh_linear_sets(data, own, repetitions, generator)
+        features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         starts.append(generator.uniform(-1, 1, (repetitions, 2)))
-        parts.append(repeat(features, target, starts[-1], settings, record))
+        runs = repeat(features, target, starts[-1], settings, record)
+        parts.append(runs.scored(own, left_out, squared_errors))
     runs, (w, b) = Runs.joined(parts), np.concatenate(starts).T.tolist()
     write_runs("shared", runs, {"w_start": w, "b_start": b}, own)
     write_csv(ways(runs, record), REPLICATES / "shared-course.csv", digits=ESTIMATED)

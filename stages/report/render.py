@@ -16,6 +16,8 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 HERE = Path(__file__).parent
 
+FIGURES_OF_RUN = ("fit", "loss", "observed", "residuals")  # the rest belongs to an answer
+
 Section = dict[str, Any]  # what evaluate found of an experiment, and its name, title, course and figures
 
 
@@ -61,7 +63,7 @@ def environment(*, html: bool) -> Environment:
         "anchor": anchor,
         "markdown": markdown_to_html,
     }
-    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of, "results": results}
+    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of, "results": results, "figures_of_run": FIGURES_OF_RUN}
     return env
 
 

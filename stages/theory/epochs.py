@@ -11,9 +11,11 @@ Richtárik, Random reshuffling: simple analysis with vast improvements, 2020).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from stages.theory.least_squares import Array, with_ones
 
@@ -75,6 +77,25 @@ class Epochs:
         size = self.M.shape[1]
         with np.errstate(over="ignore", invalid="ignore"):  # descent that grows beyond the largest float in an epoch
             return np.einsum("kij,klm->iljm", self.M, self.M).reshape(size**2, size**2) / len(self.M)
+
+
+def passes_zero(rising: Callable[[float], float], near: float) -> float | None:
+    """The learning rate around `near` where a rising function of it, such as the log of a growth, is 0.
+
+    None if 30 doublings or halvings don't pass it.
+    """
+
+    def at(log_lr: float) -> float:
+        return float(np.clip(rising(math.exp(log_lr)), -1e3, 1e3))  # finite, as the search needs it
+
+    here, step = math.log(near), math.log(2)
+    is_above = at(here) > 0
+    for _ in range(30):
+        there = here - step if is_above else here + step
+        if (at(there) > 0) != is_above:
+            return math.exp(scipy.optimize.brentq(at, min(here, there), max(here, there), xtol=1e-4))
+        here = there
+    return None
 
 
 def _radius(A: Array) -> float:

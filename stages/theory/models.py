@@ -74,6 +74,10 @@ class Model(ABC):
     def slopes(self, features: Array, theta: Array) -> Array:
         """d prediction / d theta, (rows, parameters)."""
 
+    def curvatures(self, predicted: Array, target: Array) -> Array:
+        """The second derivative of each row's loss by its prediction, (rows,)."""
+        return np.full(len(target), self.sharpest)
+
     def gradient(self, features: Array, target: Array, theta: Array) -> Array:
         """The sum of the rows' d loss / d theta, (parameters,)."""
         _, by_prediction = self.losses(self.predict(features, theta), target)
@@ -210,6 +214,9 @@ class Logit(Model):
 
     def losses(self, predicted: Array, target: Array) -> tuple[Array, Array]:
         return row_losses(predicted, target, self.loss)[:2]
+
+    def curvatures(self, predicted: Array, target: Array) -> Array:
+        return row_losses(predicted, target, self.loss)[2]
 
     def mean_loss(self, features: Array, target: Array, theta: Array, *, rounding: Array, eps: float) -> Loss:
         """PyTorch's cross-entropy subtracts numbers of the size of z: of a small loss little is left."""

@@ -41,17 +41,17 @@ for (const player of document.querySelectorAll(".player")) {
   const button = player.querySelector("button");
   const output = player.querySelector("output");
   const name = player.dataset.experiment;
-  const line = document.querySelector(`#${name}-fit-moving path`);
+  const line = document.querySelector(`#${name}-fit-moving path`); // null where a picture of all features has none
   const mark = document.querySelector(`#${name}-loss-moving use`);
-  const shown = columns.slice(columns.indexOf("loss") + 1, -3).slice(0, 6); // parameters; more would not fit
+  const shown = columns.slice(columns.indexOf("loss") + 1, -3); // parameters
   let timer = null;
 
   const show = () => {
     const row = rows[slider.value];
     const at = (column) => row[columns.indexOf(column)];
     const ends = at("p") === null ? null : segment(axes.fit, at("p"), at("q"), at("r"));
-    line.style.strokeOpacity = ends ? 1 : 0;
-    if (ends) line.setAttribute("d", `M ${ends[0]} ${ends[1]} L ${ends[2]} ${ends[3]}`);
+    if (line) line.style.strokeOpacity = ends ? 1 : 0;
+    if (line && ends) line.setAttribute("d", `M ${ends[0]} ${ends[1]} L ${ends[2]} ${ends[3]}`);
     const [x, y] = dot(axes.loss, at("iteration"), at("loss"));
     mark.setAttribute("x", x);
     mark.setAttribute("y", y);
@@ -82,11 +82,11 @@ for (const player of document.querySelectorAll(".player")) {
   show();
 }
 
-// A formula wider than the page scrolls; only then must the keyboard reach it.
-const formulas = new ResizeObserver((entries) => {
+// A formula wider than the page scrolls, and so does the text of many parameters; only then must the keyboard reach it.
+const scrolling = new ResizeObserver((entries) => {
   for (const { target } of entries) {
-    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    if (target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
   }
 });
-for (const formula of document.querySelectorAll(".formula")) formulas.observe(formula);
+for (const part of document.querySelectorAll(".formula, output")) scrolling.observe(part);
