@@ -75,7 +75,7 @@ def with_simulated_nn(
     settings = with_changes(e.train, iterations=steps[-1], log_every=1, lr=lr or e.train.lr)
     data = with_changes(e.data, x={"distribution": "uniform", "low": 0, "high": high})
     generator = np.random.default_rng(0)
-    features, target = fresh_linear_sets(data, None, count, generator)
+    features, target, _ = fresh_linear_sets(data, None, count, generator)
     start = generator.uniform(-1, 1, (count, 2))
     runs = nn.repeat(features, target, start, settings, steps)
     error_at = runs.theta_at - np.array([*data.weights, data.bias])

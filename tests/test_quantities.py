@@ -10,10 +10,10 @@ from stages.evaluate.answers import noisy, shared
 from stages.evaluate.answers.nn import against_theory, answer
 from stages.evaluate.checks import stop_check
 from stages.evaluate.evidence import Evidence, spelled
+from stages.evaluate.goodness import goodness, of_exact
 from stages.evaluate.quantities import (
     Interval,
     Quantity,
-    accuracy,
     central,
     percentile,
     percentile_of_printed,
@@ -119,14 +119,16 @@ def test_accuracy_is_the_share_of_rows_on_the_right_side() -> None:
     e = committed("logistic")
     table = replace(e.table, features=np.array([[0.0, 1], [0, 2], [0, -1], [0, 3]]), target=np.array([0.0, 0, 1, 1]))
     few = replace(e, table=table)
-    assert [accuracy(few, np.array([0.0, b])) for b in (0.0, 5.0, 2.5)] == [0.75, 0.5, 0.25]
+    boundaries = ([0.0, b] for b in (0.0, 5.0, 2.5))
+    found = [goodness(few, few.model.predict(table.features, np.array(theta))) for theta in boundaries]
+    assert found == [0.75, 0.5, 0.25]
 
 
 def test_the_exact_accuracy_is_that_of_the_exact_boundary() -> None:
     e = committed("logistic")
     assert e.exact is not None
     row = of(replace(e, metrics={**e.metrics, "accuracy": 0.5}), "accuracy")
-    assert (row.exact, row.fitted) == (accuracy(e, e.exact.theta), 0.5)
+    assert (row.exact, row.fitted) == (of_exact(e), 0.5)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv
 from stages.common.schema import Replicate
 from stages.common.tables import Table
-from stages.replicate import manual, nn, noisy
+from stages.replicate import manual, nn, noisy, shared
 from stages.replicate.logistic import fresh_clusters
 from stages.replicate.runs import CHUNK, CHUNK_CELLS, Runs, chunks, fresh_linear_sets
 from stages.train.logistic import accuracy
@@ -186,7 +186,7 @@ def test_recorded_states_are_those_of_the_fits_history_and_nan_where_a_run_did_n
 def test_repetitions_do_not_disturb_each_other() -> None:
     """Side by side, with runs that stop, run on and diverge, each does what it does alone."""
     generator = np.random.default_rng(5)
-    features, target = fresh_linear_sets(DEFAULTS.data.noisy_line, None, 40, generator)
+    features, target, _ = fresh_linear_sets(DEFAULTS.data.noisy_line, None, 40, generator)
     start = np.column_stack([generator.standard_normal(40), np.zeros(40)])
     looks_rarely = with_changes(DEFAULTS.train.nn, lr=0.003, stop_below=3.0, log_every=7, iterations=300)
 
@@ -267,7 +267,7 @@ def test_fresh_linear_sets_are_drawn_as_the_settings_say(
 ) -> None:
     for noise in (0, 0.1):
         data = with_changes(DEFAULTS.data.plane, rows=400, x=x, weights=[2.0, -1.0], bias=3.0, noise=noise)
-        features, target = fresh_linear_sets(data, None, 50, np.random.default_rng(0))
+        features, target, _ = fresh_linear_sets(data, None, 50, np.random.default_rng(0))
         assert features.shape == (400, 50, 2)
         assert low <= features.min() < features.max() < high
         np.testing.assert_allclose([features.mean(), features.std()], [mean, sd], atol=0.04)
@@ -277,7 +277,7 @@ def test_fresh_linear_sets_are_drawn_as_the_settings_say(
 
 def test_fresh_clusters_lie_around_their_centres() -> None:
     data = with_changes(DEFAULTS.data.clusters, rows_per_cluster=300, std=0.5)
-    features, label = fresh_clusters(data, None, 20, np.random.default_rng(0))
+    features, label, _ = fresh_clusters(data, None, 20, np.random.default_rng(0))
     for value, center in enumerate(data.centers):
         mine = features[label == value]
         assert len(mine) == 300 * 20
@@ -286,13 +286,26 @@ def test_fresh_clusters_lie_around_their_centres() -> None:
 
 def test_the_bootstrap_draws_whole_rows_with_replacement() -> None:
     table = Table(np.array([[1.0], [2.0], [3.0]]), np.array([10.0, 20.0, 30.0]), ["x"], "y")
-    for features, target in (
+    for features, target, left_out in (
         fresh_linear_sets(DEFAULTS.data.line, table, 500, np.random.default_rng(0)),
         fresh_clusters(DEFAULTS.data.clusters, table, 500, np.random.default_rng(0)),
     ):
         assert features.shape == (3, 500, 1)
         np.testing.assert_array_equal(10 * features[:, :, 0], target)
         assert len({tuple(sorted(column)) for column in target.T}) == 10, "all multisets of 3 out of 3"
+        assert left_out is not None
+        np.testing.assert_array_equal(left_out, ~(table.target[:, np.newaxis, np.newaxis] == target).any(axis=1))
+
+
+def test_runs_are_tried_on_the_rows_that_they_left_out() -> None:
+    table = Table(np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 0.0, 1.0]), ["x"], "y")
+    left_out = np.array([[True, False, False], [False, True, False], [True, False, False]])
+    runs = Runs(np.array([[1.0, 0.0], [0.0, 5.0], [0.0, 0.0]]), limit=1, stop_below=None)
+    assert np.isnan(runs.unseen).all()
+    np.testing.assert_array_equal(runs.scored(table, left_out).unseen, [(0 + 4) / 2, 25, np.nan])
+    np.testing.assert_array_equal(
+        runs.scored(table, left_out, shared.squared_errors).unseen, [((1 - 1) ** 2 + (3 - 1) ** 2) / 2, 25, np.nan]
+    )
 
 
 # --- what is written -------------------------------------------------------------------------------------------------

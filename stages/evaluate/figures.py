@@ -283,7 +283,7 @@ def residual_drawing(e: Evidence) -> Drawing:
     add_legend(figure, axes)
     return Drawing(
         figure,
-        f"What the fit leaves of {e.target_name}, over what it says of it: a bend or a funnel here is what a line can't say.",
+        f"What the fit leaves of {e.target_name}: a bend or a funnel here is what a line can't say.",
     )
 
 

@@ -1,8 +1,9 @@
 """How good a fit of one's own data is, on its own rows and on rows that it has not seen.
 
-Of lines R^2 = 1 - mean squared error / variance of y; of classes the share of rows on the right side. The exact solution
-is tried on each row by leaving it out; the fit on the rows that its resamples left out ("out of bag": a resample has
-63 % of the rows, so that this is a little too hard on it; Efron, Estimating the error rate of a prediction rule, 1983).
+Of lines R^2 = 1 - mean squared error / variance of y; of classes the share of rows on the right side. The exact
+solution is tried on each row by leaving it out; the fit on the rows that its resamples left out ("out of bag": a
+resample has 63 % of the rows, so that this is a little too hard on it; Efron, Estimating the error rate of a prediction
+rule, 1983).
 """
 
 import numpy as np

@@ -14,6 +14,8 @@ from stages.theory.logistic import logits_of, row_losses
 
 MARGIN = 1.1  # more updates than theory asks for
 RESAMPLES = 2  # times the updates that the rows need: their resamples, with flatter bowls, are to be finished too
+DIGITS = 1e-12  # of what may be left of the excess: then a parameter is within some 1e-6 standard errors
+QUICK = 200_000  # updates, of seconds: so many are worth the exact solution's digits
 DRAWN_ROWS = 500  # of a history that is not to be too long
 
 
@@ -50,10 +52,13 @@ def full_batch(e: Evidence) -> dict[str, Any] | None:
     if scaled is None or scaled.bowl is None:
         return None
     lr = min(_rounded_down(scaled.bowl.curvature.stable_lr / 2), 1e9)
-    count = updates_until(scaled.bowl, scaled.start, lr=lr, excess=distance_of(e).allowed / 2)
-    if count is None:
+    allowed = distance_of(e).allowed
+    enough, to_digits = (
+        updates_until(scaled.bowl, scaled.start, lr=lr, excess=share * allowed) for share in (0.5, DIGITS)
+    )
+    if enough is None:
         return None
-    count = math.ceil(RESAMPLES * count)
+    count = RESAMPLES * enough if to_digits is None or to_digits > QUICK else max(RESAMPLES * enough, to_digits)
     in_epochs = {"batch_size": len(e.table.target), "epochs": count} if e.experiment.step == "batch" else None
     return {"lr": lr, "standardize": scaled.standardize, **(in_epochs or {"iterations": count})}
 

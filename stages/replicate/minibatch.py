@@ -52,7 +52,9 @@ class Batches(Moments):
         return part
 
     def gradient(self, theta: Array, iteration: int) -> Array:
-        """(repetitions, features + 1)."""
+        """(repetitions, features + 1); of all rows at once, their order says nothing and their moments all."""
+        if self._batch_size >= len(self._y):
+            return (self.product(theta) - self.h) * (len(self._y) / self._batch_size)
         batch = iteration % math.ceil(len(self._y) / self._batch_size)
         if batch == 0:
             self._order = next(self._orders)

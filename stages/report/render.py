@@ -63,7 +63,12 @@ def environment(*, html: bool) -> Environment:
         "anchor": anchor,
         "markdown": markdown_to_html,
     }
-    env.globals |= {"inline_svg": inline_svg, "colors_of": colors_of, "results": results, "figures_of_run": FIGURES_OF_RUN}
+    env.globals |= {
+        "inline_svg": inline_svg,
+        "colors_of": colors_of,
+        "results": results,
+        "figures_of_run": FIGURES_OF_RUN,
+    }
     return env
 
 
