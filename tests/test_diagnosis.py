@@ -191,3 +191,69 @@ def test_an_epoch_that_overflows_grows_without_bounds() -> None:
     x = np.arange(1.0, 401.0)[:, np.newaxis]
     maps = epochs(x, np.ones(400), np.arange(400)[np.newaxis], batch_size=1, step=100.0)
     assert maps.shrinks == maps.mean_square_growth == np.inf
+
+
+def in_order(x: Array, y: Array, lr: float, passes: int) -> Array:
+    """theta after each epoch of one row a step in the order of the file, on squares: (epochs, parameters)."""
+    X, theta, ends = with_ones(x), np.zeros(x.shape[1] + 1), []
+    for _ in range(passes):
+        for row, target in zip(X, y, strict=True):
+            theta = theta - 2 * lr * (row @ theta - target) * row
+        ends.append(theta)
+    return np.array(ends)
+
+
+def test_the_limit_of_rows_in_order_is_where_their_epochs_begin_to_grow(project: Path) -> None:
+    lay_out()
+    columns = table(40, [1.0, 2.0])
+    found = diagnosed("nn", columns, PLAIN | {"lr": 0.01, "iterations": 40, "log_every": 40})
+    limit = found["diagnosis"]["limit"]
+    assert "typical_limit" not in found["diagnosis"]
+    assert "stable_lr" not in found["theory"], "a limit of other descent"
+    x = np.column_stack([columns["f0"], columns["f1"]])
+    with np.errstate(all="ignore"):
+        below, above = (np.abs(in_order(x, columns["y"], lr, passes=400)) for lr in (0.98 * limit, 1.02 * limit))
+    assert below[-100:].max() <= 1.01 * below[100:300].max() < 1e6
+    assert not above[-1].max() < 1e6
+    grown = diagnosed("nn", columns, PLAIN | {"lr": 1.02 * limit, "iterations": 40 * 5, "log_every": 40})
+    assert (grown["state"], grown["diagnosis"]["limit"]) == ("growing", limit)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_the_limits_of_shuffled_batches_are_where_runs_begin_to_grow(project: Path, batch_size: int) -> None:
+    """Nearly all runs from the typical limit on; the mean square, which a few runs make, before."""
+    lay_out()
+    columns = table(40, [1.0, 2.0])
+    settings = PLAIN | {"lr": 0.01, "epochs": 2, "batch_size": batch_size}
+    found = diagnosed("minibatch", columns, settings)["diagnosis"]
+    assert found["limit"] <= found["typical_limit"]
+    x = np.column_stack([columns["f0"], columns["f1"]])
+    for share, grows in ((0.85, False), (1.15, True)):
+        lr = share * found["typical_limit"]
+        with np.errstate(all="ignore"):
+            ends = np.abs(simulated(x, columns["y"], batch_size, lr, passes=200, runs=6))[:, -1].max(axis=1)
+        assert np.median(np.nan_to_num(ends, nan=np.inf)) > 1e6 or not grows
+        assert np.median(ends) < 1e6 or grows
+
+
+def test_at_the_learning_rate_named_runs_hover_within_what_the_data_tell(project: Path) -> None:
+    lay_out()
+    columns = table(200, [1.0, 1.0], noise=2.0)
+    found = diagnosed("minibatch", columns, PLAIN | {"lr": 0.5, "epochs": 40})["diagnosis"]
+    assert found["lr"] < 0.5
+    x, y = np.column_stack([columns["f0"], columns["f1"]]), columns["y"]
+    exact = least_squares(x, y)
+    assert exact is not None
+    e = simulated(x, y, 10, found["lr"], passes=100, runs=10) - exact.theta
+    X = with_ones(x)
+    measured = np.einsum("rki,ij,rkj->r", e, X.T @ X / 200, e) / (2 * e.shape[1])
+    assert measured.mean() == pytest.approx(found["allowed"], rel=0.2)
+
+
+def test_a_few_features_are_named_of_which_a_combination_separates(project: Path) -> None:
+    lay_out()
+    columns = classes(60, 4, apart=0.0)
+    columns["f1"] = columns["f2"] + np.where(columns["label"] == 1, 0.5, -0.5)
+    found = diagnosed("logistic", columns, GENERAL | {"lr": 0.1, "iterations": 30})
+    assert found["diagnosis"]["separating_together"] == "f1, f2"
+    assert 0 < found["quantity"]["accuracy_unseen"]["fitted"] <= 1

@@ -101,7 +101,7 @@ def test_an_evaluation_is_nested_numbers_and_texts_under_known_keys(evaluated: P
     assert list(found["figure"])[:2] == list(found["axes"]) == ["fit", "loss"]
     assert any("exact_standard_error" in quantity for quantity in found["quantity"].values()) is bool(own)
     columns = [quantity.get("column") for quantity in found["quantity"].values()]
-    assert columns == ([*ODD, None, None] if own else [None] * len(columns))
+    assert columns == ([*ODD, *[None] * 4] if own else [None] * len(columns))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -193,7 +193,9 @@ def test_one_repetition_is_the_whole_range_of_its_repetitions(
 @pytest.mark.parametrize(
     ("experiment", "settings", "own", "absent"),
     [
-        ("noisy", {"train.noisy.zero_grad": True}, None, ["answer"]),  # diverges
+        # diverges
+        ("noisy", {"train.noisy.zero_grad": True}, None, ["answer", "quantity.iterations.predicted"]),
+        ("minibatch", {}, {"a": numbers(9, 1), "b": numbers(9, 3), "y": numbers(9, 2)}, ["check.printed_rows"]),
         ("manual", {"train.manual.lr": 1e-9, "train.manual.log_every": 7}, None, []),
         ("logistic", {"data.clusters.std": 1e-300}, None, ["quantity.w.true"]),  # out of range
         ("logistic", GENERAL, {**CLUSTERS, "f1": [0.0] * 40}, ["quantity.w1.exact"]),  # a free weight
@@ -249,7 +251,7 @@ def test_indices_are_evenly_spaced_from_the_first_to_the_last(count: int) -> Non
 def test_large_data_and_long_histories_are_thinned_and_captions_say_so(project: Path) -> None:
     lay_out()
     found = rerun("nn", {"train.nn.log_every": 1, "train.nn.iterations": 600})
-    assert found["figure"]["fit"]["caption"] == "Data (5,000 rows; 1,000 of the rows drawn) with the fitted line."
+    assert found["figure"]["fit"]["caption"] == "Data (5,000 rows, 1,000 of them drawn) with the fitted line."
     assert "500 of 601 recorded iterations drawn" in found["figure"]["loss"]["caption"]
     assert Path("reports/figures/nn/fit.svg").read_text(encoding="utf-8").count("<use ") < MAX_POINTS + 100
     assert len(read_csv(Path("reports/evaluation/nn.csv"))["loss"]) == MAX_FRAMES

@@ -113,6 +113,7 @@ def test_theory_predicts_the_updates_until_the_stop_or_all_of_them() -> None:
     never = with_changes(e.train, stop_below=1e-30, iterations=40)
     assert predicted_updates(replace(e, train=never)) == 40
     assert predicted_updates(committed("logistic")) is None
+    assert predicted_updates(replace(e, metrics={**e.metrics, "stopped": "diverged"})) is None
 
 
 def test_accuracy_is_the_share_of_rows_on_the_right_side() -> None:

@@ -140,15 +140,26 @@ def test_it_states_what_evaluate_found_and_nothing_of_its_own(usual: Built, proj
     found["check"]["w"] |= {"verdict": "failed", "found": "so and so"}
     found["check"]["b"] |= {"verdict": "not applicable"}
     found["log10_error"] = {"truth": 5.0}
-    found["theory"]["stable_lr"] = 0.4321
+    found["diagnosis"]["limit"] = 0.4321
     write_json(found, Path("reports/evaluation/nn.json"))
     for view in built().section("nn"):
-        for text in ("123.456", "7.89", "98.7 to 97.2", "failed", "so and so", "not applicable", "0.4321"):
+        for text in ("123.456", "7.89", "98.7 to 97.2", "failed", "so and so", "not applicable", "0.432"):
             assert text in view
     summary, before = read_json(Path("reports/summary.json")), read_json(usual.folder / "reports/summary.json")
     counts = before["checks"]
     assert summary["checks"] == {"held": counts["held"] - 2, "failed": 1, "not_applicable": 1}
     assert summary == before | {"checks": summary["checks"], "nn": {**before["nn"], "log10_error": {"truth": 5.0}}}
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.9, "partly its seed"), (0.99, "what most starts give")])
+def test_the_published_match_is_called_its_seed_s_only_where_it_is(
+    usual: Built, project: Path, share: float, said: str
+) -> None:
+    shutil.copytree(usual.folder / "reports", "reports")
+    found = usual.found("nn")
+    found["answer"]["share_at_end"]["value"] = share
+    write_json(found, Path("reports/evaluation/nn.json"))
+    assert all(said in unescape(view) for view in built().section("nn"))
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "stages/report/templates").glob("*s*/*.j2")], ids=lambda path: path.stem)

@@ -16,6 +16,7 @@ from stages.evaluate.evidence import Array, Evidence
 from stages.evaluate.second_run import rows_a_step
 from stages.theory.bowl import Bowl
 from stages.theory.epochs import Epochs, epochs, passes_zero
+from stages.theory.logistic import separating_features
 
 SHARE = 0.1  # of what the data leave open
 NOISELESS = 1e-8  # of the variance of y: what is left open where they leave nothing
@@ -86,11 +87,14 @@ def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> di
 
 
 def separating(e: Evidence) -> dict[str, str]:
-    """The features each of which separates the classes by itself, where there are such."""
+    """The features each of which separates the classes by itself, or else a few of which a combination does."""
     classes = [e.table.features[e.table.target == label] for label in (0, 1)]
     apart = [(low.max(axis=0) < high.min(axis=0)) for low, high in (classes, classes[::-1])]
     names = [name for name, *is_apart in zip(e.table.feature_names, *apart, strict=True) if any(is_apart)]
-    return {"separating": ", ".join(names)} if names else {}
+    if names:
+        return {"separating": ", ".join(names)}
+    together = [e.table.feature_names[j] for j in separating_features(e.table.features, e.table.target)]
+    return {"separating_together": ", ".join(together)} if together else {}
 
 
 def distance_of(e: Evidence) -> Distance:
@@ -130,9 +134,9 @@ def _limits(e: Evidence) -> dict[str, float]:
     curvature = e.bowl.curvature
     if e.experiment.step == "all rows":
         return {"limit": curvature.stable_lr if e.train.zero_grad else curvature.accumulating_lr}
-    maps = functools.cache(lambda lr: epoch_maps(e, lr))
-    if not e.train.zero_grad or maps(e.train.lr) is None:
+    if not e.train.zero_grad or epoch_maps(e) is None:
         return {}
+    maps = functools.cache(functools.partial(_maps, e))
     near, tiny = curvature.stable_lr, 1e-6  # the slowest direction shrinks by as little in an epoch
     limit = passes_zero(lambda lr: _log(maps(lr).mean_square_growth) - tiny, near)
     typical = None if is_in_order(e) else passes_zero(lambda lr: maps(lr).typical_growth() - tiny, near)
@@ -150,12 +154,14 @@ def lr_of_floor(e: Evidence, target: float) -> float | None:
     assert e.bowl is not None
     hessian = e.bowl.hessian
 
-    def rising(lr: float) -> float:
-        maps = epoch_maps(e, lr)
-        assert maps is not None
-        return math.log(maps.floor(hessian)[0] / target)
+    return passes_zero(lambda lr: math.log(_maps(e, lr).floor(hessian)[0] / target), e.train.lr)
 
-    return passes_zero(rising, e.train.lr)
+
+def _maps(e: Evidence, lr: float) -> Epochs:
+    """Where they are known at one learning rate, they are at all."""
+    maps = epoch_maps(e, lr)
+    assert maps is not None
+    return maps
 
 
 def updates_until(bowl: Bowl, start: Array, *, lr: float, excess: float) -> int | None:

@@ -264,9 +264,10 @@ def observed_drawing(e: Evidence) -> Drawing:
     axes.set_xlabel(f"fitted {e.target_name}", parse_math=False)
     axes.set_ylabel(e.target_name, parse_math=False)
     add_legend(figure, axes)
-    found = of_fit(e)
-    said = "" if found is None else f" R² is {found:.4g}."
-    return Drawing(figure, f"{e.target_name} over what the fit says of it ({_rows(e.table)}).{said}")
+    found, name = of_fit(e), e.target_name
+    r_squared = "" if found is None else f" R² is {found:.4g}."
+    caption = f"Observed {name} over fitted {name} ({_rows(e.table)}); on the dashed line they are equal.{r_squared}"
+    return Drawing(figure, caption)
 
 
 def residual_drawing(e: Evidence) -> Drawing:

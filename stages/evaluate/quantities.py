@@ -186,10 +186,11 @@ def predicted_updates(e: Evidence) -> int | None:
     """The updates after which theory sees full-batch descent end: one more than the iteration that meets the stop.
 
     Looked for up to one update more than the run made; where none meets the stop by then, it is all of the iterations.
+    None where the run has left the range of numbers, which theory's course does at another update.
     """
     limit = getattr(e.train, "iterations", 0)
     course = e.predicted(np.arange(min(limit, e.metrics["iterations"] + 1)))
-    if course is None:
+    if course is None or e.metrics["stopped"] == "diverged":
         return None
     below = np.flatnonzero(course.loss < (e.train.stop_below or 0))
     return int(below[0]) + 1 if len(below) else limit
