@@ -93,6 +93,7 @@ def test_the_command_leads_to_finished(project: Path, name: str) -> None:
         ("hovering", "minibatch", table(200, [1.0, 1.0], noise=2.0), {"lr": 0.5, "epochs": 40}),
         ("growing", "minibatch", table(60, [1.0, 20.0]), {"lr": 0.03, "epochs": 2}),
         ("growing", "manual", table(60, [1.0]), {"lr": 1.5, "iterations": 20}),
+        ("unfinished", "minibatch", table(200, [1.0, 1.0], noise=2.0), {"lr": 0.5, "epochs": 1, "batch_size": 100}),
         ("diverged", "manual", table(60, [1.0]), {"lr": 1.5, "iterations": 3000}),
         ("separable", "logistic", classes(40, 2, apart=30.0), GENERAL | {"lr": 0.1, "iterations": 30}),
         (
@@ -257,3 +258,14 @@ def test_a_few_features_are_named_of_which_a_combination_separates(project: Path
     found = diagnosed("logistic", columns, GENERAL | {"lr": 0.1, "iterations": 30})
     assert found["diagnosis"]["separating_together"] == "f1, f2"
     assert 0 < found["quantity"]["accuracy_unseen"]["fitted"] <= 1
+
+
+def test_where_the_squares_of_probabilities_are_flat_the_command_changes_the_loss(project: Path) -> None:
+    """The article's own settings, of gradients that are never zeroed, on classes that overlap."""
+    lay_out()
+    columns = classes(60, 3, apart=1.5)
+    settings: dict[str, object] = {"form": "general", "standardize": True, "stop_below": None, "lr": 1.0}
+    found = diagnosed("logistic", columns, settings)
+    assert (found["state"], found["diagnosis"]) == ("swinging", {})
+    found = diagnosed("logistic", columns, settings | {key.rpartition(".")[2]: v for key, v in found["mend"].items()})
+    assert (found["state"], found["settings"]["train.logistic.loss"]["value"]) == ("finished", "bce")

@@ -57,6 +57,8 @@ def _state(e: Evidence) -> dict[str, Any]:
     if e.exact is None:
         if e.model.is_separable(e.table.features, e.table.target):
             return {"state": "separable", **separating(e)}
+        if e.table.has_classes and e.with_settings(loss="bce").exact is not None:  # far out squares are flat
+            return {"state": "unfinished" if e.train.zero_grad else "swinging"}
         return {"state": "no_single_solution"}
     distance = distance_of(e)
     found = {"state": "finished"} if distance.is_finished else _unfinished(e, distance, limits)
@@ -77,12 +79,12 @@ def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> di
         return {"state": "unfinished", **({} if left is None else {"more_updates": left})}
     assert e.bowl is not None
     floor, error = maps.floor(e.bowl.hessian)
-    if floor > distance.allowed and distance.excess < 3 * floor:
+    if floor > distance.allowed:
         lr = lr_of_floor(e, distance.allowed)
-        return {"state": "hovering", "floor": floor, "floor_error": error, **({} if lr is None else {"lr": lr})}
-    epochs_left = math.log(distance.excess / max(distance.allowed, floor)) / (
-        -2 * math.log(max(maps.shrinks, np.finfo(float).tiny))
-    )
+        state = "hovering" if distance.excess < 3 * floor else "unfinished"
+        return {"state": state, "floor": floor, "floor_error": error, **({} if lr is None else {"lr": lr})}
+    shrinks = max(maps.shrinks, np.finfo(float).tiny)
+    epochs_left = math.log(distance.excess / distance.allowed) / (-2 * math.log(shrinks))
     return {"state": "unfinished", "more_epochs": math.ceil(epochs_left)}
 
 
