@@ -18,7 +18,7 @@ from stages.common.schema import Replicate
 from stages.common.tables import Table
 from stages.replicate import manual, nn, noisy, shared
 from stages.replicate.logistic import fresh_clusters
-from stages.replicate.runs import CHUNK, CHUNK_CELLS, Runs, chunks, fresh_linear_sets
+from stages.replicate.runs import CHUNK, CHUNK_NUMBERS, CHUNK_ROWS, Runs, chunks, fresh_linear_sets
 from stages.train.logistic import accuracy
 from stages.train.minibatch import shuffled_batches
 from stages.train.recorder import Fit
@@ -244,15 +244,38 @@ def test_repetitions_side_by_side_end_as_the_fit_of_each(experiment: str, change
 
 def test_chunks_depend_on_seed_and_experiment_but_not_on_the_count() -> None:
     def drawn(experiment: str, count: int, seed: int = 3) -> list[float]:
-        return [generator.random() for _, generator in chunks(experiment, Replicate(count=count, seed=seed), None, 100)]
+        return [
+            generator.random()
+            for _, generator in chunks(experiment, Replicate(count=count, budget=10**6, seed=seed), (100, 2), 1)
+        ]
 
     few, many = drawn("manual", CHUNK + 1), drawn("manual", 5 * CHUNK)
     assert few == many[:2]
     others = [*drawn("noisy", 5 * CHUNK), *drawn("manual", 5 * CHUNK, seed=4)]
     assert len({*many, *others}) == 15
-    for rows, sizes in ((100, [CHUNK, CHUNK, 7]), (CHUNK_CELLS // 400, [400, 400, 207]), (CHUNK_CELLS, [1] * 1007)):
-        settings = Replicate(count=2 * CHUNK + 7, seed=3)
-        assert [size for size, _ in chunks("nn", settings, None, rows)] == sizes
+    for rows, sizes in ((100, [CHUNK, CHUNK, 7]), (CHUNK_ROWS // 400, [400, 400, 207]), (CHUNK_ROWS, [1] * 1007)):
+        settings = Replicate(count=2 * CHUNK + 7, budget=10**6, seed=3)
+        assert [size for size, _ in chunks("nn", settings, (rows, 1), 1)] == sizes
+
+
+@pytest.mark.parametrize(("budget", "made"), [(3, 30), (30, 300), (101, 1000), (1, 10), (10**6, 1000)])
+def test_the_budget_leaves_fewer_repetitions_and_the_stage_says_so(
+    capsys: pytest.CaptureFixture[str], budget: int, made: int
+) -> None:
+    """A repetition's reading: 1000 rows of 10 parameters in 9 epochs, once for its moments, and their inverse."""
+    settings = Replicate(count=1000, budget=budget, seed=3)
+    reads = 9 * 1000 * 10
+    assert sum(size for size, _ in chunks("nn", settings, (1000, 10), reads)) == pytest.approx(made, abs=1)
+    said = capsys.readouterr().out
+    assert ("for all of them set replicate.budget" in said) is (made < 1000)
+    assert made == 1000 or f"now {budget}, to that" in said
+
+
+def test_chunks_are_small_where_there_are_many_columns() -> None:
+    settings = Replicate(count=1000, budget=10**9, seed=3)
+    for shape in ((200, 1001), (100, 10_001), (5000, 101), (CHUNK_ROWS, 4)):
+        size, _ = next(chunks("nn", settings, shape, 1))
+        assert size == 1 or size * max(shape) * shape[1] <= CHUNK_NUMBERS
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,10 @@ class Replicate(Group):
     """The seeded repetitions of every experiment."""
 
     count: Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=1_000_000)]
+    budget: Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=1_000_000_000)] = Field(
+        description="millions of numbers that the repetitions of an experiment may read, rows times parameters in every"
+        " update; where `count` of them would read more, fewer are made, and the report says so"
+    )
     seed: Seed
 
 

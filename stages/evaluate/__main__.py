@@ -84,6 +84,7 @@ def evaluation(
         "run": e.metrics,
         "rows": len(e.table.target),
         "repetitions": e.count,
+        **({"repetitions_asked": e.replicate.count} if e.count < e.replicate.count else {}),
         "settings": e.settings,
         "quantity": {row.key: quantity(row, judged, e.count) for row in rows},
         "check": {c.key: {"statement": c.statement, "verdict": c.verdict, "found": c.found} for c in judged},

@@ -10,7 +10,7 @@ from stages.common.experiments import EXPERIMENTS, Experiment
 from stages.common.files import DATA, HISTORY, METRICS, REPLICATES, read_csv, read_json
 from stages.common.params import load_group
 from stages.common.published import read_published
-from stages.common.schema import ClustersData, Data, DataSet, Train, Training
+from stages.common.schema import ClustersData, Data, DataSet, Replicate, Train, Training
 from stages.common.tables import Table, read_clusters, read_linear_set
 from stages.evaluate.draws import STARTS, drawn_start
 from stages.theory.bowl import Bowl, Course
@@ -30,6 +30,7 @@ class Evidence:
         experiment: its entry in the registry.
         data: the group data.<data set>.
         train: the group train.<experiment>.
+        replicate: the group replicate.
         published: its part of data/published.yaml.
         metrics: reports/metrics/<experiment>.json.
         history: the columns of reports/history/<experiment>.csv.
@@ -41,6 +42,7 @@ class Evidence:
     experiment: Experiment
     data: DataSet
     train: Training
+    replicate: Replicate
     published: dict[str, Any]
     metrics: dict[str, Any]
     history: dict[str, Array]
@@ -179,6 +181,7 @@ def gather(name: str) -> Evidence:
         experiment=experiment,
         data=data,
         train=train,
+        replicate=load_group("replicate", Replicate),
         published=read_published(name),
         metrics=read_json(METRICS / f"{name}.json"),
         history=_arrays(read_csv(HISTORY / f"{name}.csv", first_column="iteration")),

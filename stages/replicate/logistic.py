@@ -28,6 +28,7 @@ from stages.replicate.runs import (
     own_table,
     resampled,
     scaled,
+    shape_of,
     with_ones,
     without_residue,
     write_runs,
@@ -122,7 +123,8 @@ def main() -> None:
     replicate = load_group("replicate", Replicate)
     own = own_table("clusters", data, read_clusters)
     parts, accuracy = [], []
-    for repetitions, generator in chunks("logistic", replicate, own, drawn=2 * data.rows_per_cluster):
+    rows, parameters = shape = shape_of(data, own, settings.form)
+    for repetitions, generator in chunks("logistic", replicate, shape, settings.iterations * rows * parameters):
         features, label, left_out = fresh_clusters(data, own, repetitions, generator)
         if settings.form == "slope-intercept":
             start = np.tile([1.0, 0.0], (repetitions, 1))

@@ -26,8 +26,10 @@ from stages.replicate.runs import (
     descend,
     fresh_linear_sets,
     loss_columns,
+    of_moments,
     own_table,
     scaled,
+    shape_of,
     write_runs,
 )
 
@@ -69,8 +71,8 @@ def main() -> None:
     published = read_published("manual")
     own = own_table("line", data, read_linear_set)
     printed = [int(k) for k in published["losses"] if int(k) <= settings.iterations]
-    from_random, losses = [], []
-    for repetitions, generator in chunks("manual", replicate, own, drawn=data.rows):
+    from_random, losses, shape = [], [], shape_of(data, own)
+    for repetitions, generator in chunks("manual", replicate, shape, of_moments(shape, 2 * settings.iterations)):
         features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         runs, _ = repeat(features, target, generator.uniform(0, 1, (repetitions, 2)), settings)
         from_random.append(runs.scored(own, left_out))

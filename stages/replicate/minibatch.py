@@ -27,8 +27,10 @@ from stages.replicate.runs import (
     descend,
     fresh_linear_sets,
     loss_columns,
+    of_moments,
     own_table,
     scaled,
+    shape_of,
     write_runs,
 )
 
@@ -41,6 +43,7 @@ class Batches(Moments):
     def __init__(self, features: Array, target: Array, orders: Iterable[Array], batch_size: int) -> None:
         super().__init__(features, target)
         self._kept = np.arange(target.shape[1])
+        self._rows_of_all = self._Z.reshape(-1, self._Z.shape[2]), target.ravel()  # row n of repetition r is n R + r
         self._batch_size = batch_size
         self._orders = iter(orders)
         self._order = np.empty(0, dtype=int)
@@ -59,7 +62,8 @@ class Batches(Moments):
         if batch == 0:
             self._order = next(self._orders)
         rows = self._order[batch * self._batch_size : (batch + 1) * self._batch_size, self._kept]
-        z, y = self._Z[rows, self._kept], self._y[rows, self._kept]
+        places = rows * self._y.shape[1] + self._kept  # one index each: three times as fast as two
+        z, y = (numbers.take(places, axis=0) for numbers in self._rows_of_all)
         residual = np.einsum("nri,ri->nr", z, theta) - y
         return np.einsum("nri,nr->ri", z, residual) / self._batch_size
 
@@ -99,11 +103,13 @@ def main() -> None:
     settings = load_group("train.minibatch", MinibatchTraining)
     replicate = load_group("replicate", Replicate)
     own = own_table("plane", data, read_linear_set)
-    rows = data.rows if own is None else len(own.target)
-    ends = {epoch * math.ceil(rows / settings.batch_size) for epoch in range(settings.epochs + 1)}
+    rows, parameters = shape = shape_of(data, own)
+    batches = math.ceil(rows / settings.batch_size)
+    reads = of_moments(shape, settings.epochs) if batches == 1 else settings.epochs * rows * parameters
+    ends = {epoch * batches for epoch in range(settings.epochs + 1)}
     printed = [int(k) for k in read_published("minibatch")["losses"] if int(k) in ends]
     parts, losses = [], []
-    for repetitions, generator in chunks("minibatch", replicate, own, drawn=data.rows):
+    for repetitions, generator in chunks("minibatch", replicate, shape, reads):
         features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         weights = 0.01 * generator.standard_normal((repetitions, features.shape[2]))
         start = np.column_stack([weights, np.zeros(repetitions)])

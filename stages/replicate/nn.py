@@ -28,6 +28,7 @@ from stages.replicate.runs import (
     fresh_linear_sets,
     own_table,
     scaled,
+    shape_of,
     write_runs,
 )
 
@@ -103,7 +104,8 @@ def main() -> None:
     own = own_table("stream", data, read_linear_set)
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
-    for repetitions, generator in chunks("nn", replicate, own, drawn=data.rows):
+    rows, parameters = shape_of(data, own)
+    for repetitions, generator in chunks("nn", replicate, (rows, parameters), settings.iterations * parameters):
         features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         bound = 1 / np.sqrt(features.shape[2])
         starts.append(generator.uniform(-bound, bound, (repetitions, features.shape[2] + 1)))

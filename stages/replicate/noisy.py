@@ -21,8 +21,10 @@ from stages.replicate.runs import (
     chunks,
     descend,
     fresh_linear_sets,
+    of_moments,
     own_table,
     scaled,
+    shape_of,
     write_runs,
 )
 
@@ -64,8 +66,8 @@ def main() -> None:
     settings = load_group("train.noisy", NoisyTraining)
     replicate = load_group("replicate", Replicate)
     own = own_table("noisy_line", data, read_linear_set)
-    parts, eigenvalues = [], []
-    for repetitions, generator in chunks("noisy", replicate, own, drawn=data.rows):
+    parts, eigenvalues, shape = [], [], shape_of(data, own)
+    for repetitions, generator in chunks("noisy", replicate, shape, of_moments(shape, settings.iterations)):
         features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         start = np.column_stack([generator.standard_normal(repetitions), np.zeros(repetitions)])
         runs, largest = repeat(features, target, start, settings)

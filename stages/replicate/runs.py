@@ -16,34 +16,73 @@ from stages.common.experiments import EXPERIMENTS, parameter_names
 from stages.common.files import DATA, ESTIMATED, REPLICATES, Columns, write_csv
 from stages.common.progress import progress
 from stages.common.rounding import rounded_loss
-from stages.common.schema import DataSet, LinearData, Replicate, Training, Uniform
+from stages.common.schema import ClustersData, DataSet, LinearData, Replicate, Training, Uniform
 from stages.common.tables import Table
 
 Array = np.ndarray
 
 # Repetitions drawn and run together; part of the meaning of a seed, since they fix the order of draws. Fewer where
-# there are many rows, so that a chunk's data stay below 100 MB or so.
+# there are many rows or columns, so that an array of a chunk's data stays below 100 MB or so.
 CHUNK = 500
-CHUNK_CELLS = 2_500_000  # rows times repetitions
+CHUNK_ROWS = 2_500_000  # rows times repetitions
+CHUNK_NUMBERS = 7_500_000  # times parameters
+DECOMPOSED = 50  # times as fast as it reads numbers, a processor decomposes moments
+
+MILLION = 1_000_000
+
+Shape = tuple[int, int]  # rows and parameters of one repetition
 
 
-def chunks(
-    experiment: str, settings: Replicate, own: Table | None, drawn: int
-) -> Iterator[tuple[int, np.random.Generator]]:
+def shape_of(settings: DataSet, own: Table | None, form: str = "general") -> Shape:
+    """Rows and parameters of one repetition's data."""
+    if own is not None:
+        rows, features = own.features.shape
+    elif isinstance(settings, LinearData):
+        rows, features = settings.rows, len(settings.weights)
+    else:
+        assert isinstance(settings, ClustersData)
+        rows, features = 2 * settings.rows_per_cluster, len(settings.centers)
+    return rows, 2 if form == "slope-intercept" else features + 1
+
+
+def chunks(experiment: str, settings: Replicate, shape: Shape, reads: int) -> Iterator[tuple[int, np.random.Generator]]:
     """Size and generator of each chunk of repetitions, the same however many chunks follow.
 
     Args:
         experiment: its stream of random numbers is its own.
-        settings: count and seed.
-        own: the user's own data, where they are resampled.
-        drawn: rows of one repetition's data, where they are drawn.
+        settings: count, budget and seed.
+        shape: of one repetition's data.
+        reads: numbers that its updates read.
     """
     stream = EXPERIMENTS[experiment].stream
-    rows = drawn if own is None else len(own.target)
-    chunk = max(1, min(CHUNK, CHUNK_CELLS // rows))
-    for number in progress(math.ceil(settings.count / chunk), "chunk"):
-        size = min(chunk, settings.count - number * chunk)
+    rows, parameters = shape
+    together = max(1, min(CHUNK, CHUNK_ROWS // rows, CHUNK_NUMBERS // (max(shape) * parameters)))
+    count = affordable(experiment, settings, reads + rows * parameters + parameters**3 // DECOMPOSED)
+    for number in progress(math.ceil(count / together), "chunk"):
+        size = min(together, count - number * together)
         yield size, np.random.default_rng([settings.seed, stream, number])
+
+
+def of_moments(shape: Shape, updates: int) -> int:
+    """The numbers that so many updates from second moments read."""
+    return updates * shape[1] ** 2
+
+
+def affordable(experiment: str, settings: Replicate, reads: int) -> int:
+    """How many repetitions the budget allows, at least 2 of those asked for; says so where these are fewer.
+
+    Fewer repetitions are as valid as many, and known from their number to be less sure: a percentile p to
+    sqrt(p (1 - p) / n), a standard error to a share of 1 / sqrt(2 n). Resamples of fewer rows (Bickel, Goetze and van
+    Zwet, Resampling fewer than n observations, 1997) would not spare anything: a fit needs its updates all the same.
+    """
+    count = min(settings.count, max(2, settings.budget * MILLION // reads))
+    if count < settings.count:
+        needed = math.ceil(settings.count * reads / MILLION)
+        print(  # noqa: T201
+            f"{experiment}: {count:,} of the {settings.count:,} repetitions, which would read {needed:,} million"
+            f" numbers; for all of them set replicate.budget, now {settings.budget:,}, to that"
+        )
+    return count
 
 
 # --- fresh data ------------------------------------------------------------------------------------------------------
@@ -139,7 +178,7 @@ class Moments:
     def __init__(self, features: Array, target: Array) -> None:
         rows, Z = len(target), with_ones(features)
         self._Z, self._y = Z, target
-        self.G = np.einsum("nri,nrj->rij", Z, Z) / rows
+        self.G = Z.transpose(1, 2, 0) @ Z.transpose(1, 0, 2) / rows
         self.h = np.einsum("nri,nr->ri", Z, target) / rows
         self.c = np.einsum("nr,nr->r", target, target) / rows
 
@@ -176,7 +215,9 @@ def without_residue(loss: Array, target: Array) -> Array:
 
 def with_ones(features: Array) -> Array:
     """Features (rows, repetitions, features) with a last column of ones, which b multiplies."""
-    return np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=2)
+    Z = np.ones((*features.shape[:2], features.shape[2] + 1))
+    Z[:, :, :-1] = features
+    return Z
 
 
 # --- bookkeeping -----------------------------------------------------------------------------------------------------

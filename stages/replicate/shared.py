@@ -25,6 +25,7 @@ from stages.replicate.runs import (
     descend,
     fresh_linear_sets,
     own_table,
+    shape_of,
     without_residue,
     write_none,
     write_runs,
@@ -103,12 +104,13 @@ def main() -> None:
     settings = load_group("train.shared", SharedTraining)
     replicate = load_group("replicate", Replicate)
     own = own_table("stream", data, read_linear_set)
-    if len(data.weights if own is None else own.feature_names) > 1:
+    rows, parameters = shape_of(data, own)
+    if parameters > 2:
         write_none("shared", "shared-course")
         return
     record = range(0, settings.iterations + 1, settings.log_every)
     parts, starts = [], []
-    for repetitions, generator in chunks("shared", replicate, own, drawn=data.rows):
+    for repetitions, generator in chunks("shared", replicate, (rows, parameters), settings.iterations * parameters):
         features, target, left_out = fresh_linear_sets(data, own, repetitions, generator)
         starts.append(generator.uniform(-1, 1, (repetitions, 2)))
         runs = repeat(features, target, starts[-1], settings, record)
