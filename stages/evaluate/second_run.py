@@ -5,7 +5,8 @@ by a third run, on data whose last bits are changed: what the fit's arithmetic d
 own rounding.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +44,11 @@ def second_run(e: Evidence) -> SecondRun | None:
         return None
     watched = e.history["iteration"][e.history["iteration"] <= min(UPDATES, VISITS // rows_a_step(e))].astype(int)
     (mean, sd), other = e.scale, e.with_other_last_bits
+    # scaled by the same, since features of mean 0 again would hide what a mean that is a bit off does
+    data = (e.scaled_features, e.table.target), ((other.table.features - mean) / sd, other.table.target)
     with np.errstate(all="ignore"):  # a fit that diverges
-        theta = in_csv_units(_theta_at(e, e.scaled_features, e.table.target, watched), mean, sd)
-        # scaled by the same, since features of mean 0 again would hide what a mean that is a bit off does
-        nudged = _theta_at(e, (other.table.features - mean) / sd, other.table.target, watched)
-        nudged = in_csv_units(nudged, *other.scale)
+        theta, nudged = _theta_at(e, data, watched)
+        theta, nudged = in_csv_units(theta, mean, sd), in_csv_units(nudged, *other.scale)
         sums = np.abs(theta)
         sums[:, -1] += np.sum(np.abs(theta[:, :-1] * mean), axis=1)  # b is the rest of these
         moved = np.maximum(np.abs(theta - nudged), np.finfo(float).eps * sums)
@@ -70,20 +71,22 @@ def rows_in_order(e: Evidence, generator: TorchGenerator) -> Iterator[Array | sl
             yield from (slice(start, start + size) for start in range(0, count, size))
 
 
-def _theta_at(e: Evidence, x: Array, target: Array, watched: Array) -> Array:
-    """theta after so many updates, (watched, parameters), in the units of the fit."""
+def _theta_at(e: Evidence, data: Sequence[tuple[Array, Array]], watched: Array) -> list[Array]:
+    """theta after so many updates, (watched, parameters), in the units of the fit, on each of the same rows' data."""
+    start, generator = drawn_start(e.experiment.name, data[0][0].shape[1], e.train)
+    orders = itertools.tee(rows_in_order(e, generator), len(data))  # side by side: they are drawn once, and not kept
+    runs = [states(e, start, x, y, order) for (x, y), order in zip(data, orders, strict=True)]
     wanted, last = set(watched.tolist()), int(watched[-1])
-    return np.array(
-        [theta for update, theta in zip(range(last + 1), states(e, x, target), strict=False) if update in wanted]
-    )
+    found = [theta for update, *theta in zip(range(last + 1), *runs, strict=False) if update in wanted]
+    return [np.array(of_run) for of_run in zip(*found, strict=True)]
 
 
-def states(e: Evidence, x: Array, target: Array) -> Iterator[Array]:
+def states(e: Evidence, theta: Array, x: Array, target: Array, orders: Iterator[Array | slice]) -> Iterator[Array]:
     """theta before each update, (parameters,), without end, in the units of the fit: x are the features it sees."""
-    theta, generator = drawn_start(e.experiment.name, x.shape[1], e.train)
     step, added = e.train.lr / rows_a_step(e), np.zeros_like(theta)
-    for rows in rows_in_order(e, generator):
+    while True:
         yield theta
+        rows = next(orders)
         gradient = e.model.gradient(x[rows], target[rows], theta)
         added = gradient if e.train.zero_grad else added + gradient
         theta = theta - step * added
@@ -92,7 +95,8 @@ def states(e: Evidence, x: Array, target: Array) -> Iterator[Array]:
 def updates_to_stop(e: Evidence, limit: int) -> int | None:
     """How many updates the fit makes until its loss over all rows has met stop_below; None if more than the limit."""
     x, target, below = e.scaled_features, e.table.target, e.train.stop_below or 0
-    for update, theta in zip(range(limit), states(e, x, target), strict=False):
+    start, generator = drawn_start(e.experiment.name, x.shape[1], e.train)
+    for update, theta in zip(range(limit), states(e, start, x, target, rows_in_order(e, generator)), strict=False):
         losses, _ = e.model.losses(e.model.predict(x, theta), target)
         if losses.mean() < below:
             return update + 1
