@@ -10,6 +10,8 @@ run  python -m tools.sweep --lr 0.01,0.1,0.9 --seed 1,2
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -41,7 +43,7 @@ Fits = dict[tuple[float, int], Fit]  # by learning rate and seed
 
 
 def sweep(table: Table, settings: ManualTraining, rates: Sequence[str], seeds: Sequence[str]) -> Fits:
-    """A fit for each combination, recorded at its start and end only.
+    """A fit for each combination, recorded at its start and end only; as many side by side as there are cores.
 
     Raises:
         UserError: where params.yaml could not hold one of the learning rates or seeds.
@@ -53,10 +55,15 @@ def sweep(table: Table, settings: ManualTraining, rates: Sequence[str], seeds: S
         problem = error.errors()[0]
         expected = problem["msg"].replace("Input should be", "expected")
         raise UserError(f"{problem['loc'][0]}: {expected}, found {problem['input']!r}; nothing was run") from None
-    use_one_deterministic_thread()
-    data = as_tensors(table)
-    progress = tqdm(chosen, desc="fits", disable=None, leave=False)
-    return {(one.lr, one.seed): fit(*data, one, torch.Generator().manual_seed(one.seed)) for one in progress}
+    with ProcessPoolExecutor(initializer=use_one_deterministic_thread) as cores:
+        fits = cores.map(partial(fit_one, table), chosen)
+        found = list(tqdm(fits, total=len(chosen), desc="fits", disable=None, leave=False))
+    return {(one.lr, one.seed): one_fit for one, one_fit in zip(chosen, found, strict=True)}
+
+
+def fit_one(table: Table, settings: ManualTraining) -> Fit:
+    """As the stage makes it."""
+    return fit(*as_tensors(table), settings, torch.Generator().manual_seed(settings.seed))
 
 
 def columns(fits: Fits) -> dict[str, list[object]]:
