@@ -18,7 +18,7 @@ from stages.common.schema import Replicate
 from stages.common.tables import Table
 from stages.replicate import manual, nn, noisy, shared
 from stages.replicate.logistic import fresh_clusters
-from stages.replicate.runs import CHUNK, CHUNK_NUMBERS, CHUNK_ROWS, Runs, chunks, fresh_linear_sets
+from stages.replicate.runs import CHUNK, CHUNK_NUMBERS, CHUNK_ROWS, Moments, Runs, chunks, fresh_linear_sets, with_ones
 from stages.train.logistic import accuracy
 from stages.train.minibatch import shuffled_batches
 from stages.train.recorder import Fit
@@ -275,7 +275,22 @@ def test_chunks_are_small_where_there_are_many_columns() -> None:
     settings = Replicate(count=1000, budget=10**9, seed=3)
     for shape in ((200, 1001), (100, 10_001), (5000, 101), (CHUNK_ROWS, 4)):
         size, _ = next(chunks("nn", settings, shape, 1))
-        assert size == 1 or size * max(shape) * shape[1] <= CHUNK_NUMBERS
+        assert size == 1 or size * shape[0] * shape[1] <= CHUNK_NUMBERS
+
+
+def test_of_more_parameters_than_rows_nothing_is_larger_than_the_data() -> None:
+    """The moments of 5 rows of 9 numbers would be 9 x 9; what they say is said by the rows."""
+    random = np.random.default_rng(0)
+    features, target, theta = random.normal(size=(5, 3, 8)), random.normal(size=(5, 3)), random.normal(size=(3, 9))
+    wide = Moments(features, target)
+    assert wide.G is None
+    for part, mine in ((wide, [0, 1, 2]), (wide[np.array([True, False, True])], [0, 2])):
+        z = with_ones(features)[:, mine]
+        residual = np.einsum("nri,ri->nr", z, theta[mine]) - target[:, mine]
+        np.testing.assert_allclose(part.loss(theta[mine]), np.mean(residual**2, axis=0))
+        gradient = np.einsum("nri,nr->ri", z, residual) / 5
+        np.testing.assert_allclose(part.product(theta[mine]) - part.h, gradient, atol=1e-12)
+    assert np.isnan(wide.excess(theta)).all()
 
 
 @pytest.mark.parametrize(

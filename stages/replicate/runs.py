@@ -56,8 +56,9 @@ def chunks(experiment: str, settings: Replicate, shape: Shape, reads: int) -> It
     """
     stream = EXPERIMENTS[experiment].stream
     rows, parameters = shape
-    together = max(1, min(CHUNK, CHUNK_ROWS // rows, CHUNK_NUMBERS // (max(shape) * parameters)))
-    count = affordable(experiment, settings, reads + rows * parameters + parameters**3 // DECOMPOSED)
+    together = max(1, min(CHUNK, CHUNK_ROWS // rows, CHUNK_NUMBERS // (rows * parameters)))
+    decomposition = parameters**3 // DECOMPOSED if rows >= parameters else 0
+    count = affordable(experiment, settings, reads + rows * parameters + decomposition)
     for number in progress(math.ceil(count / together), "chunk"):
         size = min(together, count - number * together)
         yield size, np.random.default_rng([settings.seed, stream, number])
@@ -178,14 +179,19 @@ class Moments:
     def __init__(self, features: Array, target: Array) -> None:
         rows, Z = len(target), with_ones(features)
         self._Z, self._y = Z, target
-        self.G = Z.transpose(1, 2, 0) @ Z.transpose(1, 0, 2) / rows
+        # of more parameters than rows G would be larger than the data
+        self.G = Z.transpose(1, 2, 0) @ Z.transpose(1, 0, 2) / rows if rows >= Z.shape[2] else None
         self.h = np.einsum("nri,nr->ri", Z, target) / rows
         self.c = np.einsum("nr,nr->r", target, target) / rows
 
     def __getitem__(self, kept: Array) -> Self:
         """The repetitions that a mask keeps."""
         part = copy.copy(self)
-        part.G, part.h, part.c = self.G[kept], self.h[kept], self.c[kept]
+        part.h, part.c = self.h[kept], self.c[kept]
+        if self.G is None:
+            part._Z = self._Z[:, kept]
+        else:
+            part.G = self.G[kept]
         return part
 
     def loss(self, theta: Array) -> Array:
@@ -198,12 +204,16 @@ class Moments:
         return without_residue(self.factor * np.einsum("nr,nr->r", residual, residual) / len(residual), self._y)
 
     def excess(self, theta: Array) -> Array:
-        """The loss above its minimum, factor e'G e for e = theta - G^+ h, (repetitions,)."""
+        """The loss above its minimum, factor e'G e for e = theta - G^+ h, (repetitions,); nan of too few rows."""
+        if self.G is None:
+            return np.full(len(theta), np.nan)
         e = theta - np.einsum("rij,rj->ri", np.linalg.pinv(self.G, hermitian=True), self.h)
         return self.factor * np.einsum("ri,ri->r", e, self.product(e))
 
     def product(self, theta: Array) -> Array:
         """G theta, (repetitions, parameters)."""
+        if self.G is None:
+            return np.einsum("nri,nr->ri", self._Z, np.einsum("nri,ri->nr", self._Z, theta)) / len(self._Z)
         return np.einsum("rij,rj->ri", self.G, theta)
 
 

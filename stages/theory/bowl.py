@@ -53,8 +53,9 @@ def eigen(A: Array) -> tuple[Array, Array]:
 
     A'A itself would lose all eigenvalues below 1e-16 of the largest, and half of the digits of those above (Golub and
     Van Loan, Matrix Computations, 4th edition, section 8.6). The triangle R of A = QR has the same singular values.
+    Where A has fewer rows than columns, the eigenvectors of the first zeros are left out: there are too many.
     """
-    _, s, Vt = np.linalg.svd(np.linalg.qr(A, mode="r"))
+    _, s, Vt = np.linalg.svd(np.linalg.qr(A, mode="r"), full_matrices=False)
     h = np.zeros(A.shape[1])
     h[: len(s)] = s**2
     return h[::-1], Vt[::-1].T
