@@ -285,3 +285,18 @@ def test_log_odds_of_clusters_follow_from_their_densities() -> None:
     for point in np.random.default_rng(0).normal(size=(10, 2)):
         log_density = [-np.sum((point - np.array(center)) ** 2) / (2 * std**2) for center in centers]
         assert w @ point + b == pytest.approx(log_density[1] - log_density[0], rel=1e-9, abs=1e-9)
+
+
+def test_a_minimum_of_the_likelihood_is_found_exactly_where_a_linear_programme_says_that_there_is_one() -> None:
+    """Of few points in a plane, on a grid, so that lines often separate them, wholly or but for points on the line."""
+    random, exists = np.random.default_rng(5), []
+    for _ in range(400):
+        rows = int(random.integers(4, 25))
+        x = random.integers(-2, 3, size=(rows, 2)) * 10.0 ** random.integers(-3, 4)
+        label = (x @ random.normal(size=2) + random.normal(size=rows) * random.choice([0, 1]) * np.abs(x).max() > 0) + 0.0
+        exists.append(maximum_likelihood_exists(x, label, form="general"))
+        found = logistic_minimum(x, label, loss="bce", form="general", near=np.zeros(3))
+        ones = with_ones(x)
+        if np.linalg.matrix_rank(ones) == 3:
+            assert (found is not None) == exists[-1]
+    assert 50 < sum(exists) < 350

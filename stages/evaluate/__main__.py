@@ -128,9 +128,8 @@ def quantity(row: Quantity, judged: list[Check], repetitions: int) -> dict[str, 
 
 def theory(e: Evidence) -> dict[str, Any]:
     """What theory says of the loss on these data."""
-    is_separable = e.model.is_separable(e.table.features, e.table.target)
-    if is_separable is not None:
-        return {"maximum_likelihood_exists": not is_separable}
+    if e.is_separable is not None:
+        return {"maximum_likelihood_exists": not e.is_separable}
     if e.bowl is None:
         return {}
     c = e.bowl.curvature

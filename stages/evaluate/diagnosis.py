@@ -55,7 +55,7 @@ def _state(e: Evidence) -> dict[str, Any]:
     if e.metrics["loss"] > EXPLODED * start and not is_bounded:
         return {"state": "growing", "start": start, **limits}
     if e.exact is None:
-        if e.model.is_separable(e.table.features, e.table.target):
+        if e.is_separable:
             return {"state": "separable", **separating(e)}
         if e.table.has_classes and e.with_settings(loss="bce").exact is not None:  # far out squares are flat
             return {"state": "unfinished" if e.train.zero_grad else "swinging"}

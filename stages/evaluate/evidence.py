@@ -122,6 +122,13 @@ class Evidence:
         return self.model.exact(self.table.features, self.table.target, near=self.theta)
 
     @cached_property
+    def is_separable(self) -> bool | None:
+        """Whether the classes are, so that there is no minimum; None without classes."""
+        if not self.table.has_classes:
+            return None
+        return self.exact is None and self.model.is_separable(self.table.features, self.table.target)
+
+    @cached_property
     def bowl(self) -> Bowl | None:
         """The loss, decomposed, in the units of the fit; None where it is not quadratic."""
         return self.model.bowl(self.table.features, self.table.target, standardize=self.standardize)

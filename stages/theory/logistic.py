@@ -8,6 +8,7 @@ import scipy  # loads its parts where they are used, which takes a third of a se
 
 from stages.theory.least_squares import Array, with_ones
 
+GAIN = 1e-6  # of the loss, by a Newton step at a minimum: less
 SPARSE = 1e-9  # of the largest weight: a smaller one is 0
 NEAR = 1e-6  # a gradient so small, of columns of length 1, that Newton's own steps finish
 
@@ -75,9 +76,12 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
         return None
     for _ in range(2):  # the trust region ends where the loss no longer shows a step, half of the digits too early
         theta = theta - np.linalg.solve(second(theta), gradient(theta))
-    if np.abs(gradient(theta)).max() > 1e-9 or not maximum_likelihood_exists(features, label, form=form):
+    g, inverse = gradient(theta), np.linalg.inv(second(theta))
+    # of a convex loss that falls for ever a Newton step would still gain as much as is left of it
+    is_proved = loss == "bce" and g @ inverse @ g < GAIN * value(theta)
+    if np.abs(g).max() > 1e-9 or not (is_proved or maximum_likelihood_exists(features, label, form=form)):
         return None
-    errors = np.sqrt(np.diag(np.linalg.inv(second(theta))) / len(Z)) / scale if loss == "bce" else None
+    errors = np.sqrt(np.diag(inverse) / len(Z)) / scale if loss == "bce" else None
     return LogisticMinimum(theta / scale, value(theta), errors)
 
 
