@@ -104,8 +104,8 @@ def table(found: dict[str, list[Cost | None]]) -> str:
 # How it grows with the rows
 
 Made by `python -m benchmarks.scale`: the stages of `minibatch` on drawn data of two features, three epochs in batches
-of {BATCH_SIZE:,}, and what one would use instead. Seconds with the start of Python; the most memory that the process held.
-The exponent is that of the rows in the seconds, from the first column to the last: 1 is in proportion.
+of {BATCH_SIZE:,}, and what one would use instead. Seconds with the start of Python; the most memory that the process
+held. The exponent is that of the rows in the seconds, from the first column to the last: 1 is in proportion.
 
 {processor()}, Python {platform.python_version()}.
 

@@ -20,9 +20,9 @@ GROUPS = [*(f"data.{name}" for name in TREE["data"]), *(f"train.{name}" for name
 READERS = {  # of a group of params.yaml
     "data": ["replicate@", "evaluate@"],
     "train": ["train-", "replicate@", "evaluate@"],
-    "replicate": ["replicate@"],
+    "replicate": ["replicate@", "evaluate@"],
 }
-FOLLOWERS = {"data": ["train-"], "train": [], "replicate": ["evaluate@"]}  # whose inputs the readers write
+FOLLOWERS = {"data": ["train-"], "train": [], "replicate": []}  # whose inputs the readers write
 Pairs = set[tuple[str, str]]  # a stage, and what of its inputs or outputs is not as dvc.lock says
 
 

@@ -293,7 +293,8 @@ def test_a_minimum_of_the_likelihood_is_found_exactly_where_a_linear_programme_s
     for _ in range(400):
         rows = int(random.integers(4, 25))
         x = random.integers(-2, 3, size=(rows, 2)) * 10.0 ** random.integers(-3, 4)
-        label = (x @ random.normal(size=2) + random.normal(size=rows) * random.choice([0, 1]) * np.abs(x).max() > 0) + 0.0
+        noise = random.choice([0, 1]) * np.abs(x).max() * random.normal(size=rows)
+        label = (x @ random.normal(size=2) + noise > 0).astype(float)
         exists.append(maximum_likelihood_exists(x, label, form="general"))
         found = logistic_minimum(x, label, loss="bce", form="general", near=np.zeros(3))
         ones = with_ones(x)
