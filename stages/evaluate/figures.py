@@ -34,6 +34,7 @@ FURTHEST = 1e100  # a fitted value beyond this is drawn there
 VISIBLE_LOSS = 1e12  # a loss above this is drawn at it; runs that diverge reach the largest float
 LEGEND_CHARACTERS = 48  # that fit into one line above a figure
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+CANDIDATES = 100  # pairs of all of thousands of features would take gigabytes
 ALIKE = 0.999  # two features more correlated than this count as if this much
 OUT_OF_SIGHT = 1e4  # axes widths; a line further away than this is not drawn
 
@@ -48,6 +49,7 @@ COLORS = {
     "orange": ("#e69f00", "#f0c04d"),
 }
 INK, AXIS, BLUE, RED, ORANGE = (COLORS[name][0] for name in ("ink", "axis", "blue", "red", "orange"))
+DASHED: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.2}
 
 Segment = tuple[float, float, float, float]  # x and y of one end, x and y of the other
 
@@ -89,6 +91,8 @@ def shown_features(e: Evidence) -> Shown | None:
 def best_pair(table: Table) -> tuple[int, int]:
     """The two features in which the classes lie furthest apart, by Mahalanobis's distance between their means.
 
+    They are looked for among the CANDIDATES that separate best by themselves.
+
     With differences d in units of the spread within the classes, and the correlation r of two features there, its
     square is (d_i^2 - 2 r d_i d_j + d_j^2) / (1 - r^2) (Fisher, The use of multiple measurements in taxonomic problems,
     1936).
@@ -99,11 +103,13 @@ def best_pair(table: Table) -> tuple[int, int]:
     spread = np.sqrt((within**2).mean(axis=0))
     spread[spread == 0] = 1
     d = (means[1] - means[0]) / spread
-    r = np.clip((within / spread).T @ (within / spread) / len(within), -ALIKE, ALIKE)
+    best = np.sort(np.argsort(-np.abs(d), kind="stable")[:CANDIDATES])
+    d, within = d[best], (within / spread)[:, best]
+    r = np.clip(within.T @ within / len(within), -ALIKE, ALIKE)
     squares = (d[:, np.newaxis] ** 2 - 2 * r * d[:, np.newaxis] * d + d**2) / (1 - r**2)
     pairs = np.triu(np.round(squares, 6), k=1)  # rounded, so that every processor chooses the same
     first, second = np.unravel_index(int(np.argmax(pairs)), pairs.shape)
-    return (int(first), int(second)) if second > first else (0, 1)
+    return (int(best[first]), int(best[second])) if second > first else (0, 1)
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -253,18 +259,10 @@ def _draw_segment(axes: Axes, segment: Segment, **style: object) -> None:
 
 def observed_drawing(e: Evidence) -> Drawing:
     """The target over what the fit says of it, with the line on which the two are equal."""
-    y, fitted = e.table.target, _fitted(e)
-    figure = Figure()
-    axes = figure.subplots()
-    _draw_points(axes, fitted, y, None)
-    axes.set(xlim=_limits(fitted), ylim=_limits(y))
-    axes.axline(
-        (float(y.mean()), float(y.mean())), slope=1, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="equal"
-    )
-    axes.set_xlabel(f"fitted {e.target_name}", parse_math=False)
-    axes.set_ylabel(e.target_name, parse_math=False)
+    name, mean, found = e.target_name, float(e.table.target.mean()), of_fit(e)
+    figure, axes = _over_fitted(e, e.table.target, name)
+    axes.axline((mean, mean), slope=1, label="equal", **DASHED)
     add_legend(figure, axes)
-    found, name = of_fit(e), e.target_name
     r_squared = "" if found is None else f" R² is {found:.4g}."
     caption = f"Observed {name} over fitted {name} ({_rows(e.table)}); on the dashed line they are equal.{r_squared}"
     return Drawing(figure, caption)
@@ -272,20 +270,22 @@ def observed_drawing(e: Evidence) -> Drawing:
 
 def residual_drawing(e: Evidence) -> Drawing:
     """What the fit leaves of the target, over what it says of it: a pattern here is what a line can't say."""
+    figure, axes = _over_fitted(e, e.table.target - _fitted(e), "observed - fitted")
+    axes.axhline(0, label="no error", **DASHED)
+    add_legend(figure, axes)
+    return Drawing(figure, f"What the fit leaves of {e.target_name}: a bend or a funnel here is what a line can't say.")
+
+
+def _over_fitted(e: Evidence, values: Array, name: str) -> tuple[Figure, Axes]:
+    """Values of the rows over their fitted target."""
     fitted = _fitted(e)
-    residual = e.table.target - fitted
     figure = Figure()
     axes = figure.subplots()
-    _draw_points(axes, fitted, residual, None)
-    axes.set(xlim=_limits(fitted), ylim=_limits(residual))
-    axes.axhline(0, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="no error")
+    _draw_points(axes, fitted, values, None)
+    axes.set(xlim=_limits(fitted), ylim=_limits(values))
     axes.set_xlabel(f"fitted {e.target_name}", parse_math=False)
-    axes.set_ylabel("observed - fitted", parse_math=False)
-    add_legend(figure, axes)
-    return Drawing(
-        figure,
-        f"What the fit leaves of {e.target_name}: a bend or a funnel here is what a line can't say.",
-    )
+    axes.set_ylabel(name, parse_math=False)
+    return figure, axes
 
 
 def _fitted(e: Evidence) -> Array:
@@ -303,7 +303,7 @@ def _rows(table: Table) -> str:
 
 def draw_stop(axes: Axes, stop_below: float | None) -> None:
     if stop_below is not None:
-        axes.axhline(stop_below, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label=f"stop below {stop_below:g}")
+        axes.axhline(stop_below, label=f"stop below {stop_below:g}", **DASHED)
 
 
 def use_log_scale(axes: Axes, values: np.ndarray) -> None:

@@ -169,17 +169,18 @@ def _ends(e: Evidence) -> Iterator[Quantity]:
 
 
 def _goodness(e: Evidence) -> Iterator[Quantity]:
-    """On the rows of the fit, and of one's own data on rows that it has not seen."""
-    key, name, is_own = (
-        ("accuracy", "accuracy", True) if e.table.has_classes else ("r_squared", "R²", bool(e.data.file))
-    )
+    """Accuracy of all classes; of one's own data also R^2, and both on rows that the fit has not seen."""
+    is_own = e.data.file is not None
+    if e.table.has_classes:
+        key, name, fitted = "accuracy", "accuracy", e.metrics["accuracy"]
+        percentile = _percentile(e, key, fitted)
+        yield Quantity(key, label=name, exact=of_exact(e), fitted=fitted, percentile=percentile)
+    elif is_own:
+        key, name = "r_squared", "R²"
+        yield Quantity(key, label=name, exact=of_exact(e), fitted=of_fit(e))
     if is_own:
-        value = e.metrics.get(key, of_fit(e))
-        percentile = None if value is None else _percentile(e, key, value)
-        yield Quantity(key, label=name, exact=of_exact(e), fitted=value, percentile=percentile)
-    if e.data.file is not None:
-        unseen = f"{key}_unseen", f"{name} on rows not seen"
-        yield Quantity(unseen[0], label=unseen[1], exact=of_exact_unseen(e), fitted=of_fit_unseen(e))
+        label = f"{name} on rows not seen"
+        yield Quantity(f"{key}_unseen", label=label, exact=of_exact_unseen(e), fitted=of_fit_unseen(e))
 
 
 def predicted_updates(e: Evidence) -> int | None:
