@@ -21,7 +21,7 @@ from stages.common.errors import UserError
 from stages.common.experiments import EXPERIMENTS
 from stages.common.files import read_csv, read_json, write_json
 from stages.report import __main__ as report
-from stages.report.render import anchor, markdown_to_html, number, percentile, setting
+from stages.report.render import anchor, escape_markdown, markdown_to_html, number, percentile, setting
 from tests.conftest import ROOT
 from tests.evidence import ODD, ODD_TABLE, lay_out, rerun
 
@@ -254,6 +254,15 @@ def test_odd_names_stay_text_in_both_views(unusual: Built, name: str) -> None:
         assert f"w{ODD.index(name) + 1} ({name})" in Page(html).texts
     for signs in ("<script", "</svg", "$x^2", "](b)", "|y"):
         assert not re.search(rf"(?<!\\){re.escape(signs)}", unusual.markdown), signs
+
+
+@pytest.mark.parametrize("name", ["https://a.b/c", "HTTP://a.b", "www.a.b", "WWW.a.b", "me@a.b", "@team", "see #12"])
+def test_names_that_are_addresses_or_mentions_are_no_links_on_github(name: str) -> None:
+    """GitHub links what looks so in plain text, and calls whoever is mentioned."""
+    escaped = escape_markdown(name)
+    assert not re.search(r"https?://|www\.|[@#]\w", escaped, re.IGNORECASE)
+    shown = Page(MarkdownIt("commonmark").render(escaped)).texts
+    assert [text.replace("\u200b", "") for text in shown if text.strip()] == [name]
 
 
 # --- what it is given ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 HERE = Path(__file__).parent
 
+ZERO_WIDTH_SPACE = "\u200b"
 FIGURES_OF_RUN = ("fit", "loss", "observed", "residuals")  # the rest belongs to an answer
 
 Section = dict[str, Any]  # what evaluate found of an experiment, and its name, title, course and figures
@@ -141,8 +142,9 @@ def setting(value: object) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also in a table's cell."""
-    return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", text)
+    """Text that Markdown shows as it is, also in a table's cell; addresses and @names don't become links on GitHub."""
+    escaped = re.sub(r"([\\`*_\[\]<>#|~$&]|:(?=//)|(?<=www)\.)", r"\\\1", text, flags=re.IGNORECASE)
+    return re.sub(r"[@#](?=\w)", rf"\g<0>{ZERO_WIDTH_SPACE}", escaped)
 
 
 def anchor(heading: str) -> str:
