@@ -82,17 +82,16 @@ def to_significant(values: np.ndarray) -> np.ndarray:
 
 
 def _to_significant(x: np.ndarray) -> np.ndarray:
-    """x 10^k rounded to a whole number of 10 digits, then divided by 10^k.
-
-    The division of two numbers that floats hold exactly gives the float nearest to the decimal number, as reading it
-    does. The product is off by 1e-6 at most; what lies nearer to a tie than 1e-5, or beyond the powers, goes by text.
+    """x 10^k rounded to a whole number of 10 digits, then divided by 10^k: both are exact, so that the quotient is the
+    float nearest to the decimal number. The product is rounded, though never across a tie, which a float holds exactly;
+    what falls onto one goes by text, and so does what the powers don't bring to 10 digits.
     """
     k = np.minimum(len(LEAST) - np.searchsorted(LEAST, np.abs(x), side="right"), len(POWERS) - 1)
     with np.errstate(invalid="ignore"):  # infinity less itself
         scaled = x * POWERS[k]
         whole = np.rint(scaled)
         size, rest = np.abs(scaled), np.abs(scaled - whole)
-    is_sure = (size >= 10.0 ** (DIGITS - 1)) & (size <= 10.0**DIGITS) & (rest < 0.5 - 1e-5)
+    is_sure = (size >= 10.0 ** (DIGITS - 1)) & (size <= 10.0**DIGITS) & (rest < 0.5)
     rounded = whole / POWERS[k]
     rounded[~is_sure] = [significant(value) for value in x[~is_sure].tolist()]
     return rounded

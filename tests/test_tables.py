@@ -265,8 +265,10 @@ def test_a_file_read_at_once_gives_what_it_gives_cell_by_cell(number: int, monke
     @example((b"a,b\n1,2\n3,4,5\n", ["b"]))
     @example((b"a,b\n1,2,3\n4,5,6\n", None))
     @example((b"a,b\n" + b"x" * 131_073 + b",1\n", ["b"]))
-    @example((b'a,b\n"x,y",1\n', ["b"]))
-    @example((b"a,b\nx,1\n\xff,2\n", ["b"]))
+    @example((b'a,b,c\n"x,y",1\n', ["c"]))
+    @example((b'a,b\n"x,1\ny",2\n', ["b"]))
+    @example((b"a,b\n" + b"x,1\n" * 5000 + b"\xff,2\n", ["b"]))  # beyond what is read for the header
+    @example((b"a,b\n1,\x1c1\n", None))
     def compare(file: tuple[bytes, list[str] | None]) -> None:
         content, columns = file
         path = written(content)
