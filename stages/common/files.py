@@ -11,12 +11,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol
 
 from stages.common.errors import UserError
-
-if TYPE_CHECKING:  # a stage that only puts words on a page need not wait for NumPy
-    import numpy as np
 
 DATA = Path("data")
 METRICS = Path("reports/metrics")
@@ -30,7 +27,16 @@ DIGITS = 10  # significant digits of every written float
 ESTIMATED = 6  # of what repetitions estimate: a thousand of them know no more
 PIECE = 50_000  # cells of a CSV that are spelled at a time: a few megabytes
 
-Columns: TypeAlias = "Mapping[str, Sequence[Any] | np.ndarray]"  # a CSV: its columns by name, all of one length
+
+class Column(Protocol):
+    """A sequence, or an array of NumPy's, which a stage that only puts words on a page need not wait for."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __getitem__(self, place: Any, /) -> Any: ...
+
+
+Columns = Mapping[str, Column]  # a CSV: its columns by name, all of one length
 
 
 def significant(value: float, digits: int = DIGITS) -> float:
