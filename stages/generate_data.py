@@ -15,13 +15,16 @@ from typing import get_type_hints
 import numpy as np
 
 from stages.common.errors import UserError, run_stage
-from stages.common.files import DATA, Columns, significant, write_csv
+from stages.common.files import DATA, DIGITS, Columns, significant, write_csv
 from stages.common.params import load_group
 from stages.common.schema import ClustersData, Data, DataSet, LinearData, Normal, OneFeatureData, Uniform
 from stages.common.tables import clusters, linear_set, read_own_columns
 
 MODELS: dict[str, type[DataSet]] = {name: get_type_hints(Data)[name] for name in Data.model_fields}
-to_significant = np.vectorize(significant, otypes=[float])
+
+PIECE = 50_000  # numbers that are rounded at a time, so that what is computed on the way stays in the processor's cache
+POWERS = np.array([float(f"1e{k}") for k in range(23)])  # all powers of ten that a float holds exactly
+LEAST = np.array([float(f"1e{DIGITS - 1 - k}") for k in range(23)][::-1])  # numbers that POWERS bring to 10 digits
 
 
 def draw(settings: DataSet) -> Columns:
@@ -45,7 +48,7 @@ def draw_linear_set(settings: LinearData, generator: np.random.Generator) -> Col
     for feature, weight in zip(features.T, settings.weights, strict=True):  # in order: a matrix product's order of
         y = y + weight * feature  # summation depends on the processor
     names = ["x"] if count == 1 else [f"x{j}" for j in range(1, count + 1)]
-    return {**dict(zip(names, features.T.tolist(), strict=True)), "y": to_significant(y).tolist()}
+    return {**dict(zip(names, features.T, strict=True)), "y": to_significant(y)}
 
 
 def draw_x(x: Uniform | Normal, shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
@@ -65,7 +68,33 @@ def draw_clusters(settings: ClustersData, generator: np.random.Generator) -> Col
     centers = np.array(settings.centers)[:, np.newaxis, :]
     points = to_significant(centers + settings.std * generator.standard_normal(shape)).reshape(-1, 2)
     label = np.repeat([0, 1], settings.rows_per_cluster)
-    return {"x": points[:, 0].tolist(), "y": points[:, 1].tolist(), "label": label.tolist()}
+    return {"x": points[:, 0], "y": points[:, 1], "label": label}
+
+
+def to_significant(values: np.ndarray) -> np.ndarray:
+    """`significant` of every number, bit for bit; shape as that of values."""
+    flat = values.ravel()
+    rounded = np.empty_like(flat)
+    for start in range(0, len(flat), PIECE):
+        piece = slice(start, start + PIECE)
+        rounded[piece] = _to_significant(flat[piece])
+    return rounded.reshape(values.shape)
+
+
+def _to_significant(x: np.ndarray) -> np.ndarray:
+    """x 10^k rounded to a whole number of 10 digits, then divided by 10^k: both are exact, so that the quotient is the
+    float nearest to the decimal number. The product is rounded, though never across a tie, which a float holds exactly;
+    what falls onto one goes by text, and so does what the powers don't bring to 10 digits.
+    """
+    k = np.minimum(len(LEAST) - np.searchsorted(LEAST, np.abs(x), side="right"), len(POWERS) - 1)
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        scaled = x * POWERS[k]
+        whole = np.rint(scaled)
+        size, rest = np.abs(scaled), np.abs(scaled - whole)
+    is_sure = (size >= 10.0 ** (DIGITS - 1)) & (size <= 10.0**DIGITS) & (rest < 0.5)
+    rounded = whole / POWERS[k]
+    rounded[~is_sure] = [significant(value) for value in x[~is_sure].tolist()]
+    return rounded
 
 
 def read_own(file: Path, settings: DataSet) -> Columns:
@@ -85,7 +114,7 @@ def read_own(file: Path, settings: DataSet) -> Columns:
             f"{file}: the column '{name}' can't be a feature, since data sets call their target so; rename it in the"
             " file's first line"
         )
-    columns = dict(zip(numbers.names, numbers.values.T.tolist(), strict=True))
+    columns = dict(zip(numbers.names, numbers.values.T, strict=True))
     return {name if column == settings.target else column: values for column, values in columns.items()}
 
 

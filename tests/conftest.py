@@ -48,7 +48,7 @@ def with_changes(settings: G, **changes: object) -> G:
 def draw_table(data_set: str, **changes: object) -> Table:
     """A data set, drawn at its default settings save for the changes: `draw_table("line", seed=3)`."""
     columns = draw(with_changes(getattr(DEFAULTS.data, data_set), **changes))
-    numbers = Numbers(list(columns), np.column_stack(list(columns.values())))
+    numbers = Numbers(list(columns), np.column_stack([np.asarray(values) for values in columns.values()]))
     return (clusters if data_set == "clusters" else linear_set)(numbers, Path(data_set))
 
 

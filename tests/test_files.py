@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.common import files
 from stages.common.errors import UserError, run_stage
 from stages.common.files import TEMPORARY, read_csv, read_json, write_csv, write_json, write_text
 from stages.common.published import PUBLISHED, read_published
@@ -45,6 +46,40 @@ def test_text_and_whole_numbers_stand_as_they_are_and_nan_as_an_empty_cell() -> 
     columns = read_csv(CSV, first_column="name")
     assert columns["name"] == ["a, b", "温度"]
     assert math.isnan(columns["x"][0])
+
+
+ARRAYS = {
+    "float": np.random.default_rng(0).normal(size=1000) * 10.0 ** np.arange(-100, 100, 0.2),
+    "ends": np.tile([0.0, -0.0, 5e-324, 1e-5, 123456789012.0, math.inf, -math.inf, 1.7e308], 125),
+    "int": np.arange(-500, 500),
+    "some, nan": np.where(np.arange(1000) == 777, math.nan, 0.1),
+    "float32": np.arange(1000, dtype="float32") / 3,
+    "bool": np.arange(1000) % 2 == 0,
+    "text": np.array(["a", "b"] * 500),
+}
+
+
+@pytest.mark.parametrize("digits", [10, 6, None])
+@pytest.mark.parametrize("names", [["float"], ["float", "ends", "int"], ["int", "some, nan"], list(ARRAYS), []])
+def test_arrays_are_written_as_lists_are(digits: int | None, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, in however many pieces."""
+    columns = {name: ARRAYS[name] for name in names}
+    write_csv({name: list(values) for name, values in columns.items()}, CSV, digits=digits)
+    text = CSV.read_text()
+    for cells in (1, 300, 1_000_000):
+        monkeypatch.setattr(files, "PIECE", cells)
+        write_csv(columns, CSV, digits=digits)
+        assert CSV.read_text() == text
+    assert len(text.splitlines()) == (1001 if names else 1)
+
+
+@pytest.mark.parametrize("as_column", [list, np.array])
+def test_columns_of_different_lengths_are_no_csv(as_column: Callable[[list[float]], Any]) -> None:
+    write_text("old", CSV)
+    with pytest.raises(ValueError, match="different lengths"):
+        write_csv({"x": as_column([1.0, 2.0]), "y": as_column([1.0] * 100_000)}, CSV)
+    assert CSV.read_text() == "old"
+    assert list(TEMPORARY.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])

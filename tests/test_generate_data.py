@@ -1,6 +1,7 @@
 """data/<data set>.csv: drawn from the seed as the settings say, or a copy of one's own CSV, its numbers unchanged."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.stats import kstest, norm, uniform
 from stages import generate_data
 from stages.common.errors import UserError
 from stages.common.files import TEMPORARY, Columns, read_csv, significant
-from stages.generate_data import MODELS, draw
+from stages.generate_data import MODELS, draw, to_significant
 from tests.clones import set_param
 from tests.conftest import DEFAULTS, Run, with_changes
 
@@ -23,6 +24,10 @@ def drawn(data_set: str, **changes: object) -> Columns:
     return draw(with_changes(getattr(DEFAULTS.data, data_set), **changes))
 
 
+def as_lists(columns: Columns) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in columns.items()}
+
+
 # --- drawn data ------------------------------------------------------------------------------------------------------
 
 
@@ -30,9 +35,36 @@ def drawn(data_set: str, **changes: object) -> Columns:
 @pytest.mark.parametrize("data_set", MODELS)
 def test_rows_follow_from_the_seed_and_have_the_digits_of_the_file(data_set: str, seed: int) -> None:
     once, again, other = (drawn(data_set, seed=s) for s in (seed, seed, seed + 1))
-    assert once == again
-    assert once != other
+    assert as_lists(once) == as_lists(again) != as_lists(other)
     assert all(value == significant(value) for column in once.values() for value in column)
+
+
+def floats_of_all_kinds(size: int) -> Iterator[np.ndarray]:
+    """Usual ones, any bits, ties of the eleventh digit and powers of ten, both with their neighbours, and the ends."""
+    random = np.random.default_rng(0)
+    yield random.normal(size=size)
+    yield random.normal(size=size) * 10.0 ** random.uniform(
+        -16, 13, size
+    )  # within the powers that are exact, and beyond
+    yield random.integers(0, 2**64, size, dtype=np.uint64).view(float)
+    ties = (random.integers(10**9, 10**10, size) + 0.5) * 10.0 ** random.integers(-22, 3, size)
+    powers = np.array([float(f"1e{exponent}") for exponent in range(-323, 309)])
+    almost = (powers * (1 - np.arange(1, 100)[:, np.newaxis] * 1e-11)).ravel()  # rounded up to a power, or not
+    for values in (ties, powers, -powers, almost):
+        yield np.concatenate([values, np.nextafter(values, 0), np.nextafter(values, np.inf)])
+    yield np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, np.finfo(float).tiny, np.finfo(float).max])
+    yield np.array([[0.1 + 0.2, 9999999999.5], [-9999999999.4, 99999999995.0]])
+
+
+@pytest.mark.parametrize("size", [100_000, pytest.param(3_000_000, marks=pytest.mark.slow)])
+def test_all_numbers_are_rounded_as_one_by_one(size: int) -> None:
+    """Bit for bit: the CSV holds exactly what was computed with."""
+    for values in floats_of_all_kinds(size):
+        one_by_one = np.array([significant(value) for value in values.ravel().tolist()]).reshape(values.shape)
+        rounded = to_significant(values)
+        is_number = ~np.isnan(one_by_one)
+        np.testing.assert_array_equal(rounded[is_number].view(np.int64), one_by_one[is_number].view(np.int64))
+        assert np.isnan(rounded[~is_number]).all()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +89,7 @@ def test_drawn_numbers_are_independent_and_have_the_distribution_that_is_asked_f
     between = {"distribution": "uniform", "low": -3.0, "high": 9.0}
     line = drawn("line", seed=seed, rows=rows, x=between)
     clusters = drawn("clusters", seed=seed, rows_per_cluster=rows, centers=[[1, -2], [-3, 4]], std=2)
-    assert clusters["label"] == [0] * rows + [1] * rows
+    assert list(clusters["label"]) == [0] * rows + [1] * rows
     a, b = np.split(np.array([clusters["x"], clusters["y"]]), 2, axis=1)  # of each class, (coordinate, row)
 
     noise = y - x1 - 2 * x2 - 3
@@ -132,4 +164,4 @@ def test_numbers_of_ones_own_pass_unchanged(project: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("data_set", MODELS)
 def test_the_stage_draws_what_the_function_draws(project: Path, monkeypatch: pytest.MonkeyPatch, data_set: str) -> None:
     run_stage(monkeypatch, data_set)
-    assert read_csv(Path(f"data/{data_set}.csv")) == drawn(data_set)
+    assert read_csv(Path(f"data/{data_set}.csv")) == as_lists(drawn(data_set))

@@ -1,6 +1,7 @@
 """params.yaml: every mistake is refused with one message that names the key, and nothing else is refused."""
 
 import itertools
+import os
 from collections.abc import Callable
 from functools import reduce
 from math import inf, nan
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
 
+from stages import check_params
 from stages.common.errors import UserError
 from stages.common.params import load_group, load_params
 from stages.common.schema import ManualTraining, NnTraining
@@ -373,3 +375,72 @@ def test_check_params_writes_the_committed_marker_and_does_not_wait_for_torch(ru
     done = run("-c", "import sys, stages.check_params as stage; stage.main(); print('torch' in sys.modules)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
     assert Path(".params.ok").read_bytes() == b"params.yaml is valid\n"
+
+
+# --- data that are too big -------------------------------------------------------------------------------------------
+
+
+def refused_in_memory(size: int | None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines with which check-params refuses the data sets on a machine with so many bytes."""
+    monkeypatch.setattr(check_params, "memory_of_machine", lambda: size)
+    try:
+        check_params.main()
+    except UserError as error:
+        first, *lines = str(error).splitlines()
+        assert first == f"params.yaml: {len(lines)} problem{'s' if len(lines) > 1 else ''}; nothing was run"
+        assert not Path(".params.ok").exists()
+        return [line.strip() for line in lines]
+    assert Path(".params.ok").exists()
+    return []
+
+
+def test_data_that_do_not_fit_into_memory_are_refused_with_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_value(1000, "data.plane.rows", "data.clusters.rows_per_cluster")
+    plane, stream, clusters = 80 * 1000 * 3, 80 * 5000 * 2, 400 * 2000 * 3
+    assert refused_in_memory(clusters - 1, monkeypatch) == [
+        "data.clusters: expected data that fit into this machine's 2,399,999 bytes of memory, found rows that need some"
+        " 2,400,000; lower data.clusters.rows_per_cluster"
+    ]
+    too_big = [line.partition(":")[0] for line in refused_in_memory(plane - 1, monkeypatch)]
+    assert too_big == ["data.plane", "data.stream", "data.clusters"]
+    assert "800,000; lower data.stream.rows" in refused_in_memory(stream - 1, monkeypatch)[0]
+    for enough in (clusters, None):  # where the system does not say, nothing is refused
+        assert refused_in_memory(enough, monkeypatch) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_a_csv_of_ones_own_needs_is_estimated_from_its_first_lines(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{row / 7:.6f},{row},text of some length,{-row}" for row in range(100_000)]
+    Path("data/raw/own.csv").write_text(end.join(["a,b,c,d", *rows]), newline="")
+    set_value("data/raw/own.csv", "data.plane.file")
+    for features, columns in ((None, 4), (["a"], 2)):
+        set_value(features, "data.plane.features")
+        needed = 80 * 100_000 * columns
+        (line,) = refused_in_memory(int(0.8 * needed), monkeypatch)
+        assert "found data/raw/own.csv that needs some" in line
+        assert line.endswith("; name fewer features in data.plane.features, or take fewer rows")
+        Path(".params.ok").unlink(missing_ok=True)
+        assert refused_in_memory(int(1.2 * needed), monkeypatch) == []
+        Path(".params.ok").unlink()
+
+
+@pytest.mark.parametrize("content", ["", "\n", "x"])
+def test_a_csv_without_rows_is_for_the_stage_that_reads_it(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data/raw/own.csv").write_text(content)
+    set_value("data/raw/own.csv", "data.plane.file")
+    assert refused_in_memory(10**9, monkeypatch) == []
+
+
+def test_the_memory_of_the_machine_is_known_or_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**27 < (check_params.memory_of_machine() or 2**30) < 2**50
+    monkeypatch.delattr(os, "sysconf", raising=False)  # Windows
+    assert check_params.memory_of_machine() is None
+
+
+def test_more_rows_than_any_machine_holds_are_one_message_and_leave_every_file_as_it_was(refused: Run) -> None:
+    set_value(100_000_000, "data.plane.rows")
+    set_value([1.0] * 100, "data.plane.weights")
+    Path("data/plane.csv").write_text("from an earlier run")
+    assert "bytes of memory, found rows that need some 808,000,000,000;" in refused("check_params").stderr

@@ -1,11 +1,16 @@
 """Users' CSVs: what is accepted, and what is refused with the place where it stands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
+from stages.common import tables
 from stages.common.errors import UserError
+from stages.common.files import write_csv
 from stages.common.tables import Table, read_clusters, read_linear_set, read_numbers
 
 Read = Callable[..., Table]
@@ -152,3 +157,142 @@ def test_the_smaller_label_is_class_0(low: float, high: float) -> None:
     table = read_clusters(written(f"x,label\n1,{high}\n2,{low}\n3,{high}\n"))
     assert table.target.tolist() == [1.0, 0.0, 1.0]
     assert table.has_classes
+
+
+# --- at once and cell by cell ----------------------------------------------------------------------------------------
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers().map(str),
+    st.from_regex(r"[+-]?[0-9]{0,30}\.?[0-9]{1,30}(e[+-]?[0-9]{1,3})?", fullmatch=True),  # long mantissas, huge, tiny
+)
+ODD = ["", " ", "nan", "-inf", "Infinity", "1e400", "-1e150", "1.0000000000000001e150", "1_0", "1__0", "0x10", "0x1p-3"]
+ODD += [
+    "１２",
+    "٣.٥",
+    "1٫5",
+    "\u20031",
+    "1\u00a0",
+    "\x1c1",
+    "1\x0b",
+    "\t1 ",
+    " 1",
+    "1 ",
+    "1 2",
+    "1.",
+    ".5",
+    ".",
+    "--1",
+    "+ 1",
+]
+ODD += [
+    "1e",
+    "1E5",
+    "1d5",
+    "1f",
+    "1j",
+    "(1)",
+    "True",
+    "text",
+    "温度",
+    "#1",
+    "a#b",
+    "1;2",
+    "'1'",
+    "1\0",
+    "\x85",
+    "1\u20282",
+]
+ODD += [
+    '"1"',
+    ' "1"',
+    '"1" ',
+    '"1',
+    '1"',
+    '""1',
+    '"a,b"',
+    '"a\nb"',
+    '"\n"',
+    '"',
+    "1,2",
+    ",",
+    "\ufeff1",
+    "1" * 400,
+    "0" * 131_073,
+]
+FEW_ODD = st.one_of(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(ODD), st.text(max_size=4))
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[bytes, list[str] | None]:
+    """A CSV of a few rows, plain or odd in any way, and the columns to read of it."""
+    names = ["a", "b", "c", "d"][: draw(st.integers(1, 4))]
+    header = names if draw(st.booleans()) else [draw(st.sampled_from(["{}", " {}", '"{}"'])).format(n) for n in names]
+    chosen = draw(st.one_of(st.none(), st.lists(st.sampled_from(names), min_size=1, unique=True)))
+    cells = {
+        name: FEW_ODD if draw(st.integers(0, 3)) == 0 else NUMBERS if name in (chosen or names) else st.text(max_size=4)
+        for name in names
+    }
+    rows = [[draw(cells[name]) for name in names] for _ in range(draw(st.integers(0, 5)))]
+    if rows and draw(st.integers(0, 5)) == 0:  # ragged
+        draw(st.sampled_from(rows))[draw(st.integers(0, 1)) :] = draw(st.lists(NUMBERS, max_size=4))
+    lines = [",".join(cells) for cells in [header, *rows]]
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(["", " ", "\t ", "\x0c", "\u2003"])))
+    end = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    text = end.join(lines) + draw(st.sampled_from(["", end, end, end * 2, " ", "\n\r"]))
+    content = text.encode("utf-8", draw(st.sampled_from(["replace", "surrogatepass"])))
+    return draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + content, chosen
+
+
+def outcome(path: Path, columns: Sequence[str] | None) -> object:
+    """What is read, to the last bit, or the message."""
+    try:
+        numbers = read_numbers(path, columns)
+    except UserError as error:
+        return str(error)
+    return numbers.names, numbers.values.dtype, numbers.values.shape, numbers.values.tobytes()
+
+
+@pytest.mark.parametrize("number", [600, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_file_read_at_once_gives_what_it_gives_cell_by_cell(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers to the last bit, or the same message; and plain files are read at once."""
+    at_once = tables._plain_numbers
+    read = {"at once": 0, "cell by cell": 0, "refused": 0}
+
+    @settings(max_examples=number, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(files())
+    @example((b"a,b\n1,2\n3,4,5\n", ["b"]))
+    @example((b"a,b\n1,2,3\n4,5,6\n", None))
+    @example((b"a,b\n" + b"x" * 131_073 + b",1\n", ["b"]))
+    @example((b'a,b,c\n"x,y",1\n', ["c"]))
+    @example((b'a,b\n"x,1\ny",2\n', ["b"]))
+    @example((b"a,b\n" + b"x,1\n" * 5000 + b"\xff,2\n", ["b"]))  # beyond what is read for the header
+    @example((b"a,b\n1,\x1c1\n", None))
+    def compare(file: tuple[bytes, list[str] | None]) -> None:
+        content, columns = file
+        path = written(content)
+        monkeypatch.setattr(tables, "_plain_numbers", lambda *_: None)
+        careful = outcome(path, columns)
+        monkeypatch.setattr(tables, "_plain_numbers", at_once)
+        assert outcome(path, columns) == careful
+        if isinstance(careful, str):
+            read["refused"] += 1
+        else:
+            header_line, header = next(tables.read_rows(path))
+            places = [header.index(name) for name in columns or header]
+            is_plain = at_once(path, header_line, len(header), places) is not None
+            read["at once" if is_plain else "cell by cell"] += 1
+
+    compare()
+    assert min(read.values()) > number / 10, read
+
+
+def test_plain_files_are_not_looked_at_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what stands in columns that nobody asked for; the time of cell by cell is ten times as long."""
+    monkeypatch.delattr(tables, "_checked_numbers")
+    path = written('\ufeff\n"a", b,c\r\n1,é,-2.5e-3\r\n\r\n 3 ,x y, 4\r\n  \r\n')
+    assert read_numbers(path, ["c", "a"]).values.tolist() == [[-2.5e-3, 1.0], [4.0, 3.0]]
+    rows = np.random.default_rng(0).normal(size=(1000, 3)) * 10.0 ** np.arange(-100, 150, 100)
+    write_csv(dict(zip("abc", rows.T, strict=True)), path, digits=None)
+    assert read_numbers(path).values.tobytes() == rows.tobytes()

@@ -8,9 +8,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stages.common.errors import UserError
 
@@ -24,8 +25,18 @@ TEMPORARY = Path(".tmp")  # ignored by git and DVC, on the same file system as t
 DAMAGED = "expected what an earlier stage wrote, found none or a damaged file; run `dvc repro --force`"
 DIGITS = 10  # significant digits of every written float
 ESTIMATED = 6  # of what repetitions estimate: a thousand of them know no more
+PIECE = 50_000  # cells of a CSV that are spelled at a time: a few megabytes
 
-Columns = Mapping[str, Sequence[Any]]  # a CSV: its columns by name, all of one length
+
+class Column(Protocol):
+    """A sequence, or an array of NumPy's, which a stage that only puts words on a page need not wait for."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __getitem__(self, place: Any, /) -> Any: ...
+
+
+Columns = Mapping[str, Column]  # a CSV: its columns by name, all of one length
 
 
 def significant(value: float, digits: int = DIGITS) -> float:
@@ -79,6 +90,42 @@ def write_csv(columns: Columns, path: Path, *, digits: int | None = DIGITS) -> N
 
     Whole numbers and text stand as they are, nan as an empty cell.
     """
+    write_pieces(_csv_pieces(columns, digits), path)
+
+
+def _csv_pieces(columns: Columns, digits: int | None) -> Iterator[str]:
+    """The text of a CSV: its header, then some rows at a time."""
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"columns of different lengths: {lengths}")
+    yield _rows([columns])
+    step = max(PIECE // max(len(columns), 1), 1)
+    for start in range(0, max(lengths, default=0), step):
+        piece = [values[start : start + step] for values in columns.values()]
+        yield _rows_of_numbers(piece, digits) or _rows(zip(*(_cells(values, digits) for values in piece), strict=True))
+
+
+def _rows_of_numbers(piece: Sequence[Any], digits: int | None) -> str | None:
+    """Rows of arrays, spelled by one format, which is three times as fast as cell by cell; None of anything else."""
+    formats = [_number_format(values, digits) for values in piece]
+    if not all(formats):
+        return None
+    rows = zip(*(values.tolist() for values in piece), strict=True)
+    return (",".join(formats) + "\n") * len(piece[0]) % tuple(chain.from_iterable(rows))
+
+
+def _number_format(values: Any, digits: int | None) -> str:
+    """How % spells the numbers of an array; empty for what is no array of numbers, and where a nan is among them."""
+    dtype = str(getattr(values, "dtype", None))
+    if dtype == "int64":
+        return "%d"
+    if dtype == "float64" and not math.isnan(values.min()):
+        return "%r" if digits is None else f"%.{digits}g"
+    return ""
+
+
+def _cells(values: Iterable[Any], digits: int | None) -> Iterator[Any]:
+    """Any column's cells: floats are spelled, nan is empty."""
     spell = repr if digits is None else f"{{:.{digits}g}}".format
 
     def cell(value: Any) -> Any:
@@ -86,11 +133,13 @@ def write_csv(columns: Columns, path: Path, *, digits: int | None = DIGITS) -> N
             return value
         return "" if math.isnan(value) else spell(float(value))
 
+    return map(cell, values)
+
+
+def _rows(rows: Iterable[Iterable[Any]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(map(cell, values) for values in columns.values()), strict=True))
-    write_text(stream.getvalue(), path)
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
@@ -105,7 +154,12 @@ def _rounded(content: Any) -> Any:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file whole or not at all; see `write_pieces`."""
+    write_pieces([text], path)
+
+
+def write_pieces(pieces: Iterable[str], path: Path) -> None:
+    """Writes a file of these pieces, one after the other, whole or not at all.
 
     Raises:
         UserError: where the disk is full, or the folder can't be written to.
@@ -115,7 +169,8 @@ def write_text(text: str, path: Path) -> None:
         TEMPORARY.mkdir(exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                stream.writelines(pieces)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -70,7 +70,7 @@ Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_na
 Positive = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, gt=0, le=1e9)]
 NonNegative = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False, ge=0, le=1e9)]
 Count = Annotated[int, BeforeValidator(_number_from_text), Field(ge=1, le=100_000_000)]
-Rows = Annotated[int, BeforeValidator(_number_from_text), Field(ge=2, le=10_000_000)]
+Rows = Annotated[int, BeforeValidator(_number_from_text), Field(ge=2, le=100_000_000)]
 DISTRIBUTIONS = "expected distribution: uniform with low and high, or distribution: normal with mean and sd"
 Seed = Annotated[int, BeforeValidator(_number_from_text), Field(ge=0, lt=2**32)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]

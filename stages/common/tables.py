@@ -1,12 +1,16 @@
-"""Users' tables: CSVs of numbers, checked cell by cell, so that what is wrong is named with its row and column."""
+"""Users' tables: CSVs of numbers. A plain one is read at once; any other cell by cell, so that what is wrong is named
+with its row and column.
+"""
 
 import csv
 import math
+import warnings
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -115,18 +119,53 @@ def read_numbers(path: Path, columns: Sequence[str] | None = None) -> Numbers:
     Raises:
         UserError: naming file, line and column of the first cell that is not a finite number.
     """
+    line, header = next(read_rows(path))
+    chosen = header if columns is None else list(columns)
+    places = [header.index(name) for name in chosen]
+    values = _plain_numbers(path, line, len(header), places)
+    if values is None:
+        values = _checked_numbers(path, chosen, places)
+    return Numbers(chosen, values)
+
+
+def _plain_numbers(path: Path, header_line: int, width: int, places: list[int]) -> np.ndarray | None:
+    """The cells at these places of every row, (rows, places), or None: look cell by cell.
+
+    NumPy's reader converts a cell as `float` of the stripped cell does, or refuses it: 1_0, digits beyond ASCII.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # no row at all
+            lines = _plain_lines(islice(stream, header_line, None), width)
+            values = np.loadtxt(lines, delimiter=",", comments=None, usecols=places, ndmin=2)
+    except (ValueError, UserWarning):
+        return None
+    return values if values.min() >= -LARGEST and values.max() <= LARGEST else None  # not so with a nan
+
+
+def _plain_lines(lines: Iterable[str], width: int) -> Iterator[str]:
+    """The lines that are not blank; ValueError at one whose cells are not simply what stands between its commas."""
+    commas, longest = width - 1, csv.field_size_limit()
+    for line in lines:
+        if line.isspace():
+            continue
+        if line.count(",") != commas or '"' in line or len(line) > longest:
+            raise ValueError(line)
+        yield line
+
+
+def _checked_numbers(path: Path, names: Sequence[str], places: list[int]) -> np.ndarray:
+    """The same, cell by cell; a UserError names the first that is not a finite number."""
     rows = read_rows(path)
     header = next(rows)[1]
-    chosen = header if columns is None else columns
-    places = [header.index(name) for name in chosen]
     values = array("d")
     for row, (line, cells) in enumerate(rows, start=1):
         where = f"{path}: row {row} (line {line})"
         if len(cells) != len(header):
             expected = f"{len(header)} cells as in the header ({', '.join(header)})"
             raise UserError(f"{where}: expected {expected}, found {len(cells)}; correct or remove the row")
-        values.extend(_checked_numbers(where, chosen, [cells[place] for place in places]))
-    return Numbers(list(chosen), np.frombuffer(values).reshape(-1, len(chosen)))
+        values.extend(_checked_row(where, names, [cells[place].strip() for place in places]))
+    return np.frombuffer(values).reshape(-1, len(names))
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -175,7 +214,7 @@ def _checked_header(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _checked_numbers(where: str, names: Sequence[str], cells: list[str]) -> list[float]:
+def _checked_row(where: str, names: Sequence[str], cells: list[str]) -> list[float]:
     try:
         numbers = [float(cell) for cell in cells]
         if all(abs(number) <= LARGEST for number in numbers):  # not so for nan and inf
@@ -183,7 +222,7 @@ def _checked_numbers(where: str, names: Sequence[str], cells: list[str]) -> list
     except ValueError:
         pass
     name, cell = next(pair for pair in zip(names, cells, strict=True) if not _is_usable(pair[1]))
-    found = f"'{cell[:40]}'" if cell.strip() else "an empty cell"
+    found = f"'{cell[:40]}'" if cell else "an empty cell"
     expected = "expected a finite number" + (f" of size {LARGEST:g} at most" if _is_finite(cell) else "")
     raise UserError(
         f"{where}, column '{name}': {expected}, found {found}; correct or remove the row, or leave the column out with"

@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.common.errors import run_stage
 from stages.common.experiments import parameter_names
-from stages.common.files import ESTIMATED, REPLICATES, Columns, write_csv
+from stages.common.files import ESTIMATED, REPLICATES, Column, Columns, write_csv
 from stages.common.params import load_group
 from stages.common.published import decimals_of, read_published
 from stages.common.schema import LinearData, NnTraining, Replicate
@@ -115,7 +115,7 @@ def main() -> None:
     names = parameter_names(runs.theta.shape[1] - 1)
     start = np.concatenate(starts).T.tolist()
     write_runs("nn", runs, dict(zip([f"{name}_start" for name in names], start, strict=True)), own)
-    course: dict[str, Sequence[float]] = {"iteration": record}
+    course: dict[str, Column] = {"iteration": record}
     if names == list(printed):
         course["share_as_published"] = share_as_printed(runs.theta_at, printed).tolist()
     if own is None and len(names) == 2 and replicate.count > 1:
