@@ -14,8 +14,8 @@ from stages.common.params import PARAMS, load_params
 from stages.common.schema import ClustersData, Data, DataSet, LinearData
 
 MARKER = Path(".params.ok")
-# What the hungriest stage, evaluate, takes beside its libraries: measured on 1 to 12 million numbers, rounded up.
-BYTES_A_NUMBER = 80
+# What the hungriest stage, evaluate, takes beside its libraries: 75 and 375 measured on 2 to 12 million, rounded up.
+BYTES_A_NUMBER = 100
 BYTES_A_NUMBER_OF_CLUSTERS = 400
 SAMPLE = 2**16  # bytes of a CSV, from which its rows are estimated
 
@@ -74,7 +74,8 @@ def numbers_in_csv(path: Path, features: list[str] | None) -> int:
 def memory_of_machine() -> int | None:
     """In bytes; None where the system does not say, as on Windows."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else None
     except (AttributeError, OSError, ValueError):
         return None
 
