@@ -82,11 +82,12 @@ def read_part(path: Path, part: int, of: int) -> Table:
 
 
 def _lines_between(stream: BinaryIO, begin: int, end: int) -> Iterator[str]:
-    """The lines that begin in a range of a file's bytes."""
+    """The lines that begin in a range of a file's bytes and are not blank."""
     stream.seek(begin - 1)
     stream.readline()  # the rest of the line before; only its end where a line begins at `begin`
     while stream.tell() < end:
-        yield stream.readline().decode()
+        if line := stream.readline().decode().strip():
+            yield line
 
 
 def read_clusters(path: Path, features: int | None = None) -> Table:

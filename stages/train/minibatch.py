@@ -22,7 +22,7 @@ from stages.common.schema import MinibatchTraining
 from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
 from stages.train.start import rounded_start, use_one_deterministic_thread
-from stages.train.workers import ALONE, Workers, read_share, start_workers, workers_to_start
+from stages.train.workers import ALONE, Workers, read_share, workers_did
 
 
 def linear(features: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -54,30 +54,28 @@ def fit(
         workers: those who share the rows.
     """
     scaling = Scaling.of(features, standardize=settings.standardize, workers=workers)
-    dtype = getattr(torch, settings.dtype)
     # x and y of a row beside each other, (rows, features + 1): a shuffled row is one access to memory
-    data = torch.cat([scaling.apply(features), target.unsqueeze(1)], dim=1).to(dtype)
+    data = torch.cat([scaling.apply(features), target.unsqueeze(1)], dim=1).to(getattr(torch, settings.dtype))
     start = 0.01 * torch.randn((features.shape[1], 1), generator=generator, dtype=torch.float64)
-    w = rounded_start(start).to(dtype).requires_grad_()
-    b = torch.zeros(1, dtype=dtype, requires_grad=True)
+    w = rounded_start(start).to(data.dtype).requires_grad_()
+    b = torch.zeros(1, dtype=data.dtype, requires_grad=True)
     workers.add_gradients(w, b)
 
-    def losses(data: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        return squared_losses(linear(data[:, :-1], w, b), data[:, -1:])
+    def loss_of(w: Tensor, b: Tensor) -> Tensor:
+        return workers.mean(squared_losses(linear(data[:, :-1], w, b), data[:, -1:]))
 
     rows_of_all = workers.rows_of_all(len(data))
     batches = math.ceil(rows_of_all / settings.batch_size)  # an epoch
     log_every = settings.log_every * batches
-    recorder = Recorder(
-        lambda w, b: workers.mean(losses(data, w, b)), target, scaling, settings.stop_below, log_every, workers
-    )
+    recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every, workers)
     order = shuffled_batches(rows_of_all, settings.batch_size, generator)
-    for iteration, rows in zip(progress(settings.epochs * batches, "update"), order, strict=False):
+    read = workers.batches(data, order, settings.batch_size)
+    for iteration, batch in zip(progress(settings.epochs * batches, "update"), read, strict=False):
         if iteration % log_every == 0 and not recorder.observe(iteration, w, b):
             break
         if settings.zero_grad:
             w.grad = b.grad = None
-        losses(data.index_select(0, workers.own(rows)), w, b).sum().backward()
+        squared_losses(linear(batch[:, :-1], w, b), batch[:, -1:]).sum().backward()
         with torch.no_grad():
             w -= settings.lr * w.grad / settings.batch_size
             b -= settings.lr * b.grad / settings.batch_size
@@ -88,8 +86,7 @@ def fit(
 
 def main() -> None:
     settings = load_group("train.minibatch", MinibatchTraining)
-    if (count := workers_to_start()) > 1:
-        start_workers(count, "stages.train.minibatch")
+    if workers_did("stages.train.minibatch"):
         return
     use_one_deterministic_thread()
     features, target, workers = read_share(DATA / "plane.csv", settings.dtype)

@@ -11,8 +11,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from stages.common.errors import UserError
 from stages.common.tables import read_linear_set, read_part
 from stages.train.start import as_tensors
 
+GATHERED = 8192  # rows, at least a batch
 MOST = 256  # on one machine
 ANSWER = timedelta(seconds=45)  # until a worker that does not answer counts as dead
 READING = timedelta(hours=6)  # until all have read their rows
@@ -34,6 +37,18 @@ class Workers:
     def rows_of_all(self, held: int) -> int:
         """How many rows all workers hold together, where this one holds so many."""
         return held
+
+    def batches(self, data: Tensor, order: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:
+        """Of every batch the rows held here; small ones are gathered together, which costs less than one by one.
+
+        Args:
+            data: (rows held, columns).
+            order: the row numbers of one batch after another.
+            batch_size: of all but short ones.
+        """
+        together = max(1, GATHERED // batch_size)
+        while batches := [self.own(rows) for rows in islice(order, together)]:
+            yield from data.index_select(0, torch.cat(batches)).split([len(rows) for rows in batches])
 
     def own(self, rows: Tensor) -> Tensor:
         """Of row numbers of the CSV those held here, in their order, as places among the rows held."""
@@ -150,15 +165,20 @@ def torchrun_started_this() -> bool:
 # --- the process that starts them ------------------------------------------------------------------------------------
 
 
-def workers_to_start() -> int:
-    """What the environment's WORKERS asks for; 1 where it is not set, and in a worker.
+def workers_did(module: str) -> bool:
+    """Where WORKERS asks for several, they run the stage on this machine, to its end; else False: it is this process's.
 
     Raises:
-        UserError: where it is no number of workers.
+        UserError: with the message of the first worker that has one, or where WORKERS is no number of workers.
     """
+    count = 1 if torchrun_started_this() else _workers_asked()
+    if count > 1:
+        _run_workers(count, module)
+    return count > 1
+
+
+def _workers_asked() -> int:
     asked = os.environ.get("WORKERS", "1")
-    if torchrun_started_this():
-        return 1
     if not (re.fullmatch(r"[0-9]{1,4}", asked) and 1 <= int(asked) <= MOST):
         raise UserError(
             f"WORKERS in the environment: expected a whole number from 1 to {MOST}, found '{asked[:40]}'; set how many"
@@ -167,12 +187,7 @@ def workers_to_start() -> int:
     return int(asked)
 
 
-def start_workers(count: int, module: str) -> None:
-    """Runs so many of a stage on this machine, to their end.
-
-    Raises:
-        UserError: with the message of the first worker that has one.
-    """
+def _run_workers(count: int, module: str) -> None:
     with tempfile.TemporaryDirectory() as logs:
         options = ["--standalone", f"--nproc-per-node={count}", f"--log-dir={logs}", "--redirects=2"]
         command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", module]
