@@ -119,7 +119,7 @@ def test_every_experiment_has_its_code_its_words_and_its_publication() -> None:
     def names(pattern: str) -> list[str]:
         return sorted(path.name.partition(".")[0] for path in (ROOT / "stages").glob(pattern))
 
-    assert names("train/*.py") == sorted([*EXPERIMENTS, "recorder", "scaling", "start"])
+    assert names("train/*.py") == sorted([*EXPERIMENTS, "recorder", "scaling", "start", "workers"])
     assert names("replicate/*.py") == sorted([*EXPERIMENTS, "runs"])
     assert names("report/templates/prose/*.md.j2") == sorted(EXPERIMENTS)
     assert names("report/templates/answers/*.md.j2") == sorted(ANSWERS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -61,6 +62,36 @@ def read_linear_set(path: Path, features: int | None = None) -> Table:
         UserError: where the file is not of this form.
     """
     return linear_set(read_numbers(path), path, features)
+
+
+def read_part(path: Path, part: int, of: int) -> Table:
+    """Of a linear set the rows whose lines begin in one of so many equal parts of the file; no other line is parsed.
+
+    Raises:
+        UserError: where the file is not of this form.
+    """
+    line, names = next(read_rows(path))
+    with path.open("rb") as stream:
+        head = sum(len(stream.readline()) for _ in range(line))
+        begin, end = (head + (path.stat().st_size - head) * number // of for number in (part, part + 1))
+        lines = list(_lines_between(stream, begin, end))
+    try:
+        values = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2) if lines else np.empty((0, len(names)))
+        if values.shape[1] == len(names) and (np.abs(values) <= LARGEST).all():  # not so for nan and inf
+            return _split(path, Numbers(names, values), "y", least=0)
+    except ValueError:
+        pass
+    read_linear_set(path)  # names row and column
+    raise UserError(f"{path}: expected plain numbers and commas, to be read in parts; `dvc repro --force` writes them")
+
+
+def _lines_between(stream: BinaryIO, begin: int, end: int) -> Iterator[str]:
+    """The lines that begin in a range of a file's bytes and are not blank."""
+    stream.seek(begin - 1)
+    stream.readline()  # the rest of the line before; only its end where a line begins at `begin`
+    while stream.tell() < end:
+        if line := stream.readline().decode().strip():
+            yield line
 
 
 def read_clusters(path: Path, features: int | None = None) -> Table:
@@ -244,14 +275,14 @@ def _is_finite(cell: str) -> bool:
         return False
 
 
-def _split(path: Path, numbers: Numbers, target: str) -> Table:
+def _split(path: Path, numbers: Numbers, target: str, least: int = 2) -> Table:
     names = numbers.names
     if target not in names:
         nearest = get_close_matches(target, [name.lower() for name in names], n=1)
         hint = "; names are case-sensitive" if nearest == [target] else ""
         raise UserError(f"{path}: no column '{target}', found {', '.join(names)}; name the target '{target}'{hint}")
-    if len(numbers.values) < 2:
-        raise UserError(f"{path}: expected at least 2 rows below the header, found {len(numbers.values)}")
+    if len(numbers.values) < least:
+        raise UserError(f"{path}: expected at least {least} rows below the header, found {len(numbers.values)}")
     if len(names) < 2:
         raise UserError(f"{path}: expected at least one feature beside '{target}', found no other column")
     place = names.index(target)

@@ -5,7 +5,7 @@ batch's losses are summed and p <- p - lr * p.grad / batch_size. A short last ba
 
 in   data/plane.csv; params.yaml: train.minibatch
 out  reports/metrics/minibatch.json, reports/history/minibatch.csv
-run  python -m stages.train.minibatch
+run  python -m stages.train.minibatch; WORKERS=4 in the environment lets four processes share the rows
 """
 
 import math
@@ -19,10 +19,10 @@ from stages.common.files import DATA
 from stages.common.params import load_group
 from stages.common.progress import progress
 from stages.common.schema import MinibatchTraining
-from stages.common.tables import read_linear_set
 from stages.train.recorder import Fit, Recorder, write_fit
 from stages.train.scaling import Scaling
-from stages.train.start import as_tensors, rounded_start, use_one_deterministic_thread
+from stages.train.start import rounded_start, use_one_deterministic_thread
+from stages.train.workers import ALONE, Workers, read_share, workers_did
 
 
 def linear(features: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -41,35 +41,41 @@ def shuffled_batches(rows: int, batch_size: int, generator: torch.Generator) -> 
         yield from torch.randperm(rows, generator=generator).split(batch_size)
 
 
-def fit(features: Tensor, target: Tensor, settings: MinibatchTraining, generator: torch.Generator) -> Fit:
+def fit(
+    features: Tensor, target: Tensor, settings: MinibatchTraining, generator: torch.Generator, workers: Workers = ALONE
+) -> Fit:
     """Mini-batch gradient descent from w normal with standard deviation 0.01 and b = 0; a row every `log_every` epochs.
 
     Args:
-        features: (rows, features), float64.
+        features: (rows, features), float64; with several workers the rows held here.
         target: (rows,), float64.
         settings: train.minibatch.
-        generator: draws the start, then the shuffles.
+        generator: draws the start, then the shuffles; the same in all workers.
+        workers: those who share the rows.
     """
-    scaling = Scaling.of(features, standardize=settings.standardize)
-    dtype = getattr(torch, settings.dtype)
-    x, y = scaling.apply(features).to(dtype), target.to(dtype).unsqueeze(1)  # (rows, features), (rows, 1)
-    start = 0.01 * torch.randn((x.shape[1], 1), generator=generator, dtype=torch.float64)
-    w = rounded_start(start).to(dtype).requires_grad_()
-    b = torch.zeros(1, dtype=dtype, requires_grad=True)
+    scaling = Scaling.of(features, standardize=settings.standardize, workers=workers)
+    # x and y of a row beside each other, (rows, features + 1): a shuffled row is one access to memory
+    data = torch.cat([scaling.apply(features), target.unsqueeze(1)], dim=1).to(getattr(torch, settings.dtype))
+    start = 0.01 * torch.randn((features.shape[1], 1), generator=generator, dtype=torch.float64)
+    w = rounded_start(start).to(data.dtype).requires_grad_()
+    b = torch.zeros(1, dtype=data.dtype, requires_grad=True)
+    workers.add_gradients(w, b)
 
     def loss_of(w: Tensor, b: Tensor) -> Tensor:
-        return squared_losses(linear(x, w, b), y).mean()
+        return workers.mean(squared_losses(linear(data[:, :-1], w, b), data[:, -1:]))
 
-    batches = math.ceil(len(x) / settings.batch_size)  # an epoch
+    rows_of_all = workers.rows_of_all(len(data))
+    batches = math.ceil(rows_of_all / settings.batch_size)  # an epoch
     log_every = settings.log_every * batches
-    recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every)
-    order = shuffled_batches(len(x), settings.batch_size, generator)
-    for iteration, rows in zip(progress(settings.epochs * batches, "update"), order, strict=False):
+    recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every, workers)
+    order = shuffled_batches(rows_of_all, settings.batch_size, generator)
+    read = workers.batches(data, order, settings.batch_size)
+    for iteration, batch in zip(progress(settings.epochs * batches, "update"), read, strict=False):
         if iteration % log_every == 0 and not recorder.observe(iteration, w, b):
             break
         if settings.zero_grad:
             w.grad = b.grad = None
-        squared_losses(linear(x[rows], w, b), y[rows]).sum().backward()
+        squared_losses(linear(batch[:, :-1], w, b), batch[:, -1:]).sum().backward()
         with torch.no_grad():
             w -= settings.lr * w.grad / settings.batch_size
             b -= settings.lr * b.grad / settings.batch_size
@@ -80,9 +86,13 @@ def fit(features: Tensor, target: Tensor, settings: MinibatchTraining, generator
 
 def main() -> None:
     settings = load_group("train.minibatch", MinibatchTraining)
-    features, target = as_tensors(read_linear_set(DATA / "plane.csv"))
+    if workers_did("stages.train.minibatch"):
+        return
     use_one_deterministic_thread()
-    write_fit("minibatch", fit(features, target, settings, torch.Generator().manual_seed(settings.seed)))
+    features, target, workers = read_share(DATA / "plane.csv", settings.dtype)
+    found = fit(features, target, settings, torch.Generator().manual_seed(settings.seed), workers)
+    if workers.leave():
+        write_fit("minibatch", found)
 
 
 if __name__ == "__main__":

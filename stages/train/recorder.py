@@ -17,6 +17,7 @@ from stages.common.experiments import EXPLODED, parameter_names
 from stages.common.files import HISTORY, METRICS, write_csv, write_json
 from stages.common.rounding import loss_unit, rounded_loss
 from stages.train.scaling import Scaling
+from stages.train.workers import ALONE, Workers
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (w, b) -> the loss over the whole CSV
 
@@ -91,11 +92,17 @@ class Recorder:
     """
 
     def __init__(
-        self, loss_of_all: Loss, target: Tensor, scaling: Scaling, stop_below: float | None, log_every: int
+        self,
+        loss_of_all: Loss,
+        target: Tensor,
+        scaling: Scaling,
+        stop_below: float | None,
+        log_every: int,
+        workers: Workers = ALONE,
     ) -> None:
         self.met_stop = self._diverged = False
         self._loss_of_all = loss_of_all
-        self._mean_square = (target.double() ** 2).mean().item()
+        self._mean_square = workers.mean(target.double() ** 2).item()
         self._log_every = log_every
         self._stop_below = -math.inf if stop_below is None else stop_below
         self._scaling = scaling

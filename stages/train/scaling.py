@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages.common.errors import UserError
 from stages.common.tables import LARGEST
+from stages.train.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,32 @@ class Scaling:
     @classmethod
     def none(cls, features: Tensor) -> Self:
         """Leaves features (rows x features) in the CSV's units."""
-        return cls(torch.zeros_like(features[0]), torch.ones_like(features[0]))
+        count = features.shape[1]
+        return cls(features.new_zeros(count), features.new_ones(count))
 
     @classmethod
-    def standard(cls, features: Tensor) -> Self:
-        """Scales each column of features (rows x features) to mean 0 and standard deviation 1.
+    def standard(cls, features: Tensor, workers: Workers) -> Self:
+        """Scales each column of features (rows x features) to mean 0 and standard deviation 1 over all workers' rows.
 
         Raises:
             UserError: where a column is constant, or so large or small that its spread can't be computed.
         """
-        mean = features.mean(dim=0)
-        sd = features.std(dim=0, correction=0)
-        for column, values in enumerate(features.T, start=1):
-            spread = sd[column - 1]
-            if values.min() == values.max() or not 1 / LARGEST <= spread <= LARGEST:
+        mean = workers.mean(features)
+        sd = workers.mean((features - mean) ** 2).sqrt()
+        low, high = -workers.largest(-features), workers.largest(features)
+        for column, (spread, least, most) in enumerate(zip(sd, low, high, strict=True), start=1):
+            if least == most or not 1 / LARGEST <= spread <= LARGEST:
                 raise UserError(
                     f"standardize: feature {column} of the CSV can't be scaled: expected values that differ, a finite"
-                    f" standard deviation, found {values.min():g} to {values.max():g}; remove the column, or set"
+                    f" standard deviation, found {least:g} to {most:g}; remove the column, or set"
                     " standardize: false"
                 )
         return cls(mean, sd)
 
     @classmethod
-    def of(cls, features: Tensor, *, standardize: bool) -> Self:
+    def of(cls, features: Tensor, *, standardize: bool, workers: Workers = ALONE) -> Self:
         """The scaling that the setting `standardize` asks for."""
-        return cls.standard(features) if standardize else cls.none(features)
+        return cls.standard(features, workers) if standardize else cls.none(features)
 
     def apply(self, features: Tensor) -> Tensor:
         """The scaled features, (rows x features)."""
