@@ -24,8 +24,8 @@ def test_parameters_are_w_or_numbered_then_b(weights: int, names: list[str]) -> 
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_file_of_a_fit_has_less_than_90_lines_names_its_command_and_ends_in_it(experiment: str) -> None:
+def test_the_file_of_a_fit_has_less_than_100_lines_names_its_command_and_ends_in_it(experiment: str) -> None:
     text = (ROOT / f"stages/train/{experiment}.py").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 90
+    assert len(text.splitlines()) < 100
     assert f"run  python -m stages.train.{experiment}\n" in text
     assert text.endswith('if __name__ == "__main__":\n    run_stage(main)\n')

@@ -28,7 +28,7 @@ CHUNK_ROWS = 2_500_000  # rows times repetitions
 CHUNK_NUMBERS = 7_500_000  # times parameters
 DECOMPOSED = 50  # times as fast as it reads numbers, a processor decomposes moments
 
-MILLION = 1_000_000
+MILLION = 1_000_000  # the unit of the budget
 
 Shape = tuple[int, int]  # rows and parameters of one repetition
 
