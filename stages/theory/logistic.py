@@ -77,9 +77,12 @@ def logistic_minimum(features: Array, label: Array, *, loss: str, form: str, nea
     for _ in range(2):  # the trust region ends where the loss no longer shows a step, half of the digits too early
         theta = theta - np.linalg.solve(second(theta), gradient(theta))
     g, inverse = gradient(theta), np.linalg.inv(second(theta))
-    # of a convex loss that falls for ever a Newton step would still gain as much as is left of it
-    is_proved = loss == "bce" and g @ inverse @ g < GAIN * value(theta)
-    if np.abs(g).max() > 1e-9 or not (is_proved or maximum_likelihood_exists(features, label, form=form)):
+    if loss == "mse":
+        exists = logistic_minimum(features, label, loss="bce", form=form, near=np.zeros_like(near)) is not None
+    else:  # of a convex loss that falls for ever a Newton step would still gain as much as is left of it
+        is_proved = g @ inverse @ g < GAIN * value(theta)
+        exists = is_proved or maximum_likelihood_exists(features, label, form=form)
+    if np.abs(g).max() > 1e-9 or not exists:
         return None
     errors = np.sqrt(np.diag(inverse) / len(Z)) / scale if loss == "bce" else None
     return LogisticMinimum(theta / scale, value(theta), errors)
