@@ -5,7 +5,8 @@ batch's losses are summed and p <- p - lr * p.grad / batch_size. A short last ba
 
 in   data/plane.csv; params.yaml: train.minibatch
 out  reports/metrics/minibatch.json, reports/history/minibatch.csv
-run  python -m stages.train.minibatch; WORKERS=4 in the environment lets four processes share the rows
+run  python -m stages.train.minibatch
+     with WORKERS=4 in the environment four processes share the rows
 """
 
 import math
@@ -68,8 +69,7 @@ def fit(
     batches = math.ceil(rows_of_all / settings.batch_size)  # an epoch
     log_every = settings.log_every * batches
     recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every, workers)
-    order = shuffled_batches(rows_of_all, settings.batch_size, generator)
-    read = workers.batches(data, order, settings.batch_size)
+    read = workers.batches(data, shuffled_batches(rows_of_all, settings.batch_size, generator), settings.batch_size)
     for iteration, batch in zip(progress(settings.epochs * batches, "update"), read, strict=False):
         if iteration % log_every == 0 and not recorder.observe(iteration, w, b):
             break
