@@ -21,7 +21,7 @@ from stages.theory.logistic import separating_features
 SHARE = 0.1  # of what the data leave open
 NOISELESS = 1e-8  # of the variance of y: what is left open where they leave nothing
 ORDERS = 200  # of the rows, sampled
-PARAMETERS, BATCHES, VISITS = 31, 20_000, 20_000_000  # beyond these, or numbers read, an epoch's maps take too long
+PARAMETERS, NUMBERS = 31, 20_000_000  # beyond these, and numbers in rows or in maps, an epoch's maps take too long
 PATIENCE = 10_000_000  # updates; more take hours
 
 
@@ -199,7 +199,8 @@ def epoch_maps(e: Evidence, lr: float | None = None) -> Epochs | None:
         return None
     rows, size = len(e.table.target), rows_a_step(e)
     residual = e.table.target - e.model.predict(e.table.features, e.exact.theta)
-    most = VISITS // (rows * len(e.theta)) if rows <= BATCHES * size else 0
+    numbers = len(e.theta) * max(rows, math.ceil(rows / size) * len(e.theta))
+    most = NUMBERS // numbers
     count = 1 if is_in_order(e) else min(ORDERS, most)
     if most < 1 or (count < 10 and not is_in_order(e)):
         return None

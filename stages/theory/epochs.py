@@ -113,15 +113,28 @@ def epochs(features: Array, residual: Array, orders: Array, *, batch_size: int, 
         batch_size: rows a batch; the last may be short.
         step: lr times factor / batch_size.
     """
-    X = with_ones(features)
-    count, size = len(orders), X.shape[1]
-    maps = np.zeros((count, size, size + 1))  # M, and c as one more column
-    maps[:, :, :size] = np.eye(size)
+    rows = np.column_stack([with_ones(features), -residual])
     with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, orders.shape[1], batch_size):
-            rows = orders[:, first : first + batch_size]
-            x = X[rows]  # (orders, batch, parameters)
-            predicted = x @ maps  # of each column, (orders, batch, parameters + 1)
-            predicted[:, :, size] -= residual[rows]
-            maps -= step * x.transpose(0, 2, 1) @ predicted
-    return Epochs(maps[:, :, :size], maps[:, :, size])
+        maps = np.array([_epoch(rows[order], batch_size, step) for order in orders])
+    return Epochs(maps[:, :-1, :-1], maps[:, :-1, -1])
+
+
+def _epoch(rows: Array, batch_size: int, step: float) -> Array:
+    """[M c; 0 1], which takes (e, 1) over an epoch: the product of those of its batches, neighbours at a time.
+
+    Args:
+        rows: (rows, parameters + 1), x and -r of each in the order of their reading.
+        batch_size: rows a batch.
+        step: lr times factor / batch_size.
+    """
+    count, size = math.ceil(len(rows) / batch_size), rows.shape[1]
+    filled = np.zeros((count * batch_size, size))  # a short last batch is filled with zeros, which add nothing
+    filled[: len(rows)] = rows
+    batches = filled.reshape(count, batch_size, size)
+    maps = np.tile(np.eye(size), (count, 1, 1))
+    maps[:, :-1] -= step * batches[:, :, :-1].transpose(0, 2, 1) @ batches
+    while len(maps) > 1:
+        even = len(maps) // 2 * 2
+        maps = np.concatenate([maps[1::2] @ maps[:even:2], maps[even:]])
+    product: Array = maps[0]
+    return product
