@@ -70,12 +70,12 @@ def fit(
     log_every = settings.log_every * batches
     recorder = Recorder(loss_of, target, scaling, settings.stop_below, log_every, workers)
     read = workers.batches(data, shuffled_batches(rows_of_all, settings.batch_size, generator), settings.batch_size)
-    for iteration, batch in zip(progress(settings.epochs * batches, "update"), read, strict=False):
+    for iteration, (x, y) in zip(progress(settings.epochs * batches, "update"), read, strict=False):
         if iteration % log_every == 0 and not recorder.observe(iteration, w, b):
             break
         if settings.zero_grad:
             w.grad = b.grad = None
-        squared_losses(linear(batch[:, :-1], w, b), batch[:, -1:]).sum().backward()
+        squared_losses(linear(x, w, b), y).sum().backward()
         with torch.no_grad():
             w -= settings.lr * w.grad / settings.batch_size
             b -= settings.lr * b.grad / settings.batch_size

@@ -38,17 +38,18 @@ class Workers:
         """How many rows all workers hold together, where this one holds so many."""
         return held
 
-    def batches(self, data: Tensor, order: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:
-        """Of every batch the rows held here; small ones are gathered together, which costs less than one by one.
+    def batches(self, data: Tensor, order: Iterator[Tensor], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of every batch x and y of the rows held here; small ones are gathered together, which costs less.
 
         Args:
-            data: (rows held, columns).
+            data: (rows held, features + 1), y in the last column.
             order: the row numbers of one batch after another.
             batch_size: of all but short ones.
         """
         together = max(1, GATHERED // batch_size)
-        while batches := [self.own(rows) for rows in islice(order, together)]:
-            yield from data.index_select(0, torch.cat(batches)).split([len(rows) for rows in batches])
+        while batches := [self.own(numbers) for numbers in islice(order, together)]:
+            rows, sizes = data.index_select(0, torch.cat(batches)), [len(own) for own in batches]
+            yield from zip(rows[:, :-1].split(sizes), rows[:, -1:].split(sizes), strict=True)
 
     def own(self, rows: Tensor) -> Tensor:
         """Of row numbers of the CSV those held here, in their order, as places among the rows held."""
