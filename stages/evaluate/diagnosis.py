@@ -83,8 +83,7 @@ def _unfinished(e: Evidence, distance: Distance, limits: dict[str, float]) -> di
         lr = lr_of_floor(e, distance.allowed)
         state = "hovering" if distance.excess < 3 * floor else "unfinished"
         return {"state": state, "floor": floor, "floor_error": error, **({} if lr is None else {"lr": lr})}
-    shrinks = max(maps.shrinks, np.finfo(float).tiny)
-    epochs_left = math.log(distance.excess / distance.allowed) / (-2 * math.log(shrinks))
+    epochs_left = math.log(distance.excess / distance.allowed) / (-2 * math.log(maps.shrinks))
     return {"state": "unfinished", "more_epochs": math.ceil(epochs_left)}
 
 
@@ -140,15 +139,10 @@ def _limits(e: Evidence) -> dict[str, float]:
         return {}
     maps = functools.cache(functools.partial(_maps, e))
     near, tiny = curvature.stable_lr, 1e-6  # the slowest direction shrinks by as little in an epoch
-    limit = passes_zero(lambda lr: _log(maps(lr).mean_square_growth) - tiny, near)
+    limit = passes_zero(lambda lr: math.log(maps(lr).mean_square_growth) - tiny, near)
     typical = None if is_in_order(e) else passes_zero(lambda lr: maps(lr).typical_growth() - tiny, near)
     found = {"limit": limit, "typical_limit": typical}
     return {name: lr for name, lr in found.items() if lr is not None}
-
-
-def _log(growth: float) -> float:
-    """The products of thousands of rows may be 0."""
-    return math.log(growth) if growth > 0 else -math.inf
 
 
 def lr_of_floor(e: Evidence, target: float) -> float | None:

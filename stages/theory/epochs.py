@@ -99,8 +99,13 @@ def passes_zero(rising: Callable[[float], float], near: float) -> float | None:
 
 
 def _radius(A: Array) -> float:
-    """The largest magnitude of an eigenvalue; inf where a number is beyond the largest float."""
-    return float(np.abs(np.linalg.eigvals(A)).max()) if np.isfinite(A).all() else math.inf
+    """The largest magnitude of an eigenvalue; inf where a number is beyond the largest float.
+
+    Above 0, as it is, though the product of thousands of rows' maps may be too small for a float.
+    """
+    if not np.isfinite(A).all():
+        return math.inf
+    return max(float(np.abs(np.linalg.eigvals(A)).max()), float(np.finfo(float).tiny))
 
 
 def epochs(features: Array, residual: Array, orders: Array, *, batch_size: int, step: float) -> Epochs:
